@@ -1,0 +1,44 @@
+"""Packaging of apdet. Metadata only: imports nothing but setuptools, compiles nothing."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "apdet" / "__init__.py").read_text())[1]
+
+setup(
+    name="apdet",
+    version=VERSION,
+    description="One-stage object detectors trained by ranking: AP-loss for Detectron2",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["apdet", "apdet.*"]),
+    # Detectron2 is needed by everything but apdet.losses. It is not named here because it has no
+    # official release on the package index; README.md says how it is installed.
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "fvcore>=0.1.5,<0.1.6",
+        "pycocotools>=2.0.7",
+        "opencv-python>=4.8",
+        "numpy>=1.24",
+        "Pillow>=10",
+        "matplotlib>=3.7",
+        "scikit-learn>=1.3",
+        "defusedxml>=0.7",
+        "PyYAML>=6",
+        "tensorboard>=2.14",
+    ],
+    extras_require={"dev": ["pytest>=8", "hypothesis>=6", "ruff==0.17.5"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
