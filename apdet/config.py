@@ -1,0 +1,160 @@
+"""Every config key that apdet adds to Detectron2's, and how a config file is read."""
+
+import difflib
+import os
+from pathlib import Path
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from apdet.errors import UserError
+
+
+def add_apdet_config(cfg: CfgNode) -> None:
+    """Add every key apdet reads to Detectron2's defaults; the loss is the AP-loss.
+
+    The other defaults leave a detector as Detectron2 builds it; ``configs/Base-RetinaNet-AP.yaml``
+    holds the settings of the AP-loss paper (arXiv:2008.07294).
+    """
+    # --- Classification loss ---------------------------------------------------------------
+    cfg.MODEL.CLS_LOSS = CfgNode()
+    # A function of apdet.losses.
+    cfg.MODEL.CLS_LOSS.NAME = "ap_loss"
+    # Its keyword arguments, e.g. {delta: 1.0}; checked against its signature at model building.
+    cfg.MODEL.CLS_LOSS.KWARGS = CfgNode(new_allowed=True)
+
+    # Whether weights of another shape than the model's are left out with a warning, as when
+    # fine-tuning on other classes; else they are an error.
+    cfg.MODEL.ALLOW_WEIGHT_MISMATCH = False
+
+    # --- RankingRetinaNet ------------------------------------------------------------------
+    # Factor of the box loss. The authors divide its gradient by 4 |P|, so theirs is 0.25.
+    cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
+    # What losses that are sums over anchors are divided by: "batch", the positives of this batch,
+    # or "ema", Detectron2's moving average of them.
+    cfg.MODEL.RETINANET.LOSS_NORMALIZER = "batch"
+    # Standard deviation of the box predictor's initial weights (authors: 0.001).
+    cfg.MODEL.RETINANET.BBOX_PRED_INIT_STD = 0.01
+    # Score thresholds at test, one a feature level; empty: SCORE_THRESH_TEST at all levels.
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST_PER_LEVEL = []
+
+    # --- Data ------------------------------------------------------------------------------
+    # Data sets to register, a list of mappings; the keys are those of apdet.data.register:
+    #   {name: cells_train, format: voc, root: path, split: train}
+    #   {name: cells_train, format: voc, images: path, annotations: path}
+    #   {name: cells_train, format: coco, json: path, images: path}
+    # Each may also have `classes: [a, b]`. Relative paths start from the config file's folder.
+    cfg.DATASETS.REGISTER = []
+    # Whether boxes that VOC marks as difficult are positives in training (Detectron2: yes).
+    cfg.DATASETS.TRAIN_ON_DIFFICULT = False
+    # (height, width) that training images are resized to; empty: MIN_SIZE_TRAIN.
+    cfg.INPUT.FIXED_SIZE_TRAIN = []
+    # Photometric distortion, expansion and IoU-constrained crops as in SSD (arXiv:1512.02325).
+    cfg.INPUT.SSD_AUGMENTATION = False
+
+    # --- Schedule --------------------------------------------------------------------------
+    # The batch size that BASE_LR, MAX_ITER, STEPS, WARMUP_ITERS and all periods are meant for;
+    # with another IMS_PER_BATCH they are scaled linearly. 0: they are taken as they are.
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # "float16" or "bfloat16", when SOLVER.AMP.ENABLED.
+    cfg.SOLVER.AMP.PRECISION = "float16"
+    # The metric by which model_best.pth is chosen.
+    cfg.TEST.BEST_CHECKPOINT_METRIC = "bbox/AP"
+
+
+class _ConfigFile(CfgNode):
+    """Reads one YAML file after the other along ``_BASE_``, safely, with errors that name the file."""
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict:
+        if not os.path.isfile(filename):
+            raise UserError(f"{filename}: no such config file")
+        try:
+            # A file that asks for `!!python/...` is refused, whatever the caller allows.
+            loaded = super().load_yaml_with_base(filename, allow_unsafe=False)
+        except yaml.YAMLError as error:
+            raise UserError(f"{filename}: not a safe YAML file: {error}") from error
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"{filename}: a config file must hold a mapping of keys") from error
+        entries = loaded.get("DATASETS", {}).get("REGISTER", [])
+        folder = Path(filename).resolve().parent
+        for entry in entries if isinstance(entries, list) else []:
+            for key in {"root", "images", "annotations", "json"} & set(entry):
+                entry[key] = str(folder / entry[key])
+        return loaded
+
+
+def load_config(config_file: str | os.PathLike, overrides: list[str] | None = None) -> CfgNode:
+    """Read a config file, its bases, and ``KEY VALUE`` pairs that override them.
+
+    Args:
+        config_file: YAML. Relative paths under ``DATASETS.REGISTER`` start from its folder.
+        overrides: keys and values in turn, as on the command line.
+
+    Raises:
+        UserError: a missing, unsafe or malformed file; a key that does not exist; a value of the
+            wrong type.
+    """
+    cfg = get_cfg()
+    add_apdet_config(cfg)
+    loaded = CfgNode(_ConfigFile.load_yaml_with_base(str(config_file)))
+    _merge(cfg, cfg.merge_from_other_cfg, loaded, str(config_file))
+    overrides = overrides or []
+    if len(overrides) % 2:
+        raise UserError(f"overrides come in pairs of KEY VALUE, got {' '.join(overrides)!r}")
+    for key in overrides[0::2]:
+        # The keywords of a loss are not known here, so yacs would not let them be set.
+        if key.startswith("MODEL.CLS_LOSS.KWARGS."):
+            cfg.MODEL.CLS_LOSS.KWARGS.setdefault(key.split(".", 3)[3], None)
+    _merge(cfg, cfg.merge_from_list, overrides, "command line")
+    return cfg
+
+
+def _merge(cfg: CfgNode, merge, what, where: str) -> None:
+    known = _keys(cfg)
+    try:
+        merge(what)
+    except (KeyError, AssertionError) as error:
+        key = str(error.args[0]).removeprefix("Non-existent config key: ").removeprefix("Non-existent key: ")
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"{where}: unknown config key {key}{hint}") from error
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _keys(node: CfgNode, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in node.items():
+        keys.append(prefix + key)
+        if isinstance(value, CfgNode):
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def scale_to_batch_size(cfg: CfgNode) -> CfgNode:
+    """A copy of ``cfg`` with the schedule scaled from its reference batch size to its batch size.
+
+    The linear rule of arXiv:1706.02677: k times the images, k times the learning rate, and the
+    same number of epochs. Nothing changes when ``SOLVER.REFERENCE_BATCH_SIZE`` is 0.
+    """
+    cfg = cfg.clone()
+    reference = cfg.SOLVER.REFERENCE_BATCH_SIZE
+    if reference in (0, cfg.SOLVER.IMS_PER_BATCH):
+        return cfg
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    scale = cfg.SOLVER.IMS_PER_BATCH / reference
+    cfg.SOLVER.BASE_LR *= scale
+    cfg.SOLVER.STEPS = tuple(round(step / scale) for step in cfg.SOLVER.STEPS)
+    for node, key in [
+        (cfg.SOLVER, "MAX_ITER"),
+        (cfg.SOLVER, "WARMUP_ITERS"),
+        (cfg.SOLVER, "CHECKPOINT_PERIOD"),
+        (cfg.TEST, "EVAL_PERIOD"),
+    ]:
+        node[key] = round(node[key] / scale)
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = cfg.SOLVER.IMS_PER_BATCH
+    if frozen:
+        cfg.freeze()
+    return cfg

@@ -1,0 +1,204 @@
+"""Detectron2's training loop, with what a long training on one's own data asks of it."""
+
+import logging
+import time
+import weakref
+
+import torch
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data.build import get_detection_dataset_dicts
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, get_event_storage
+
+import apdet.modeling  # noqa: F401  registers the meta-architectures
+from apdet.checkpoint import Checkpointer
+from apdet.config import scale_to_batch_size
+from apdet.data.mapper import build_mapper
+from apdet.data.sampler import ResumableSampler
+from apdet.errors import UserError
+from apdet.evaluation import build_evaluator, write_report
+
+logger = logging.getLogger(__name__)
+
+_PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's default trainer, plus
+
+    * data in the same order after ``resume_or_load`` as without the interruption;
+    * mixed precision on any device, in float16 or bfloat16;
+    * a schedule that follows the batch size (``SOLVER.REFERENCE_BATCH_SIZE``);
+    * ``model_best.pth`` by ``TEST.BEST_CHECKPOINT_METRIC``, and a report at the end.
+    """
+
+    def __init__(self, cfg):
+        # As DefaultTrainer.__init__, which leaves no seam for the parts that differ here.
+        TrainerBase.__init__(self)
+        self.cfg = cfg = scale_to_batch_size(cfg)
+        self.sampler_seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg, seed=self.sampler_seed)
+        model = create_ddp_model(model, broadcast_buffers=False)
+        self._trainer = _build_stepper(cfg, model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            allow_mismatch=cfg.MODEL.ALLOW_WEIGHT_MISMATCH,
+            trainer=weakref.proxy(self),
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg):
+        """The model of the config, on its device; what it is is left to ``--dry-run`` to say."""
+        model = build_model(cfg)
+        num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        logger.info(
+            "%s with %s, %s trained parameters",
+            cfg.MODEL.META_ARCHITECTURE,
+            cfg.MODEL.CLS_LOSS.NAME,
+            f"{num_trained:,}",
+        )
+        return model
+
+    @classmethod
+    def build_train_loader(cls, cfg, *, seed: int = 0, start_iter: int = 0):
+        """Training batches; those of an uninterrupted training from iteration ``start_iter`` on.
+
+        Batches are the same when ``DATALOADER.ASPECT_RATIO_GROUPING`` is off, and the order of
+        images alone when it is on; with another ``SAMPLER_TRAIN`` than Detectron2's default the
+        stream starts anew.
+        """
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        )
+        sampler = None
+        if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":
+            start = start_iter * cfg.SOLVER.IMS_PER_BATCH
+            sampler = ResumableSampler(len(dataset), seed=seed, start=start)
+        mapper = build_mapper(cfg, is_train=True)
+        return build_detection_train_loader(cfg, dataset=dataset, sampler=sampler, mapper=mapper)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        mapper = build_mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name):
+        return build_evaluator(cfg, dataset_name)
+
+    def build_hooks(self):
+        *others, writer = super().build_hooks()
+        if not comm.is_main_process():
+            return [*others, writer]
+        metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
+        best = BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric)
+        return [*others, best, writer]
+
+    def build_writers(self):
+        return [*super().build_writers(), RankingPrinter()]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As in :class:`DefaultTrainer`; a resumed training also resumes its stream of images."""
+        super().resume_or_load(resume)
+        if self.start_iter > 0:
+            self._trainer.reset_data_loader(
+                lambda: self.build_train_loader(
+                    self.cfg, seed=self.sampler_seed, start_iter=self.start_iter
+                )
+            )
+
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            last = self.checkpointer.get_checkpoint_file() or "none yet"
+            raise UserError(
+                f"iteration {self.iter}: {error}. Last good checkpoint: {last}. "
+                "Try a lower SOLVER.BASE_LR, a longer warm-up, or SOLVER.CLIP_GRADIENTS.ENABLED True"
+            ) from error
+
+    def train(self):
+        """Train, evaluate, and write the report; returns the results of the last evaluation."""
+        super().train()
+        if comm.is_main_process():
+            paths = write_report(self.cfg, self._last_eval_results)
+            logger.info("Training is done. See %s", ", ".join(str(path) for path in paths))
+        return self._last_eval_results
+
+    def state_dict(self):
+        return {**super().state_dict(), "sampler_seed": self.sampler_seed}
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        self.sampler_seed = state_dict["sampler_seed"]
+
+
+class AutocastTrainer(AMPTrainer):
+    """Detectron2's mixed-precision step on any device, and without a loss scale in bfloat16."""
+
+    def __init__(self, model, data_loader, optimizer, *, device: str, precision: torch.dtype):
+        scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)
+        super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=precision)
+        self.device = device
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(self.device, dtype=self.precision):
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+
+def _build_stepper(cfg, model, data_loader, optimizer) -> SimpleTrainer:
+    if not cfg.SOLVER.AMP.ENABLED:
+        return SimpleTrainer(model, data_loader, optimizer)
+    name = cfg.SOLVER.AMP.PRECISION
+    if name not in _PRECISIONS:
+        raise UserError(f"SOLVER.AMP.PRECISION is {name!r}; choose one of {list(_PRECISIONS)}")
+    device = torch.device(cfg.MODEL.DEVICE).type
+    return AutocastTrainer(
+        model, data_loader, optimizer, device=device, precision=_PRECISIONS[name]
+    )
+
+
+class BestCheckpointer(hooks.BestCheckpointer):
+    """Detectron2's hook, which remembers the best metric over a resume."""
+
+    def state_dict(self):
+        return {"best_metric": self.best_metric, "best_iter": self.best_iter}
+
+    def load_state_dict(self, state_dict):
+        self.best_metric, self.best_iter = state_dict["best_metric"], state_dict["best_iter"]
+
+
+class RankingPrinter(EventWriter):
+    """Prints what `apdet.modeling.ranking.log_ranking` recorded, as one line."""
+
+    def write(self) -> None:
+        latest = get_event_storage().latest()
+        if "ranking/num_positives" not in latest:
+            return
+        value = {key: latest.get(f"ranking/{key}", (float("nan"),))[0] for key in _RANKING_KEYS}
+        logger.info(
+            " ranking: AP %.1f, %d positives, %d relevant negatives",
+            *(value[key] for key in _RANKING_KEYS),
+        )
+
+
+_RANKING_KEYS = ("AP", "num_positives", "num_relevant_negatives")

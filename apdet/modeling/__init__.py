@@ -1,0 +1,15 @@
+"""Detectron2 meta-architectures with the losses of :mod:`apdet.losses`; importing registers them."""
+
+try:
+    import detectron2  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "apdet.modeling needs Detectron2, which has no official release on the package index. "
+        "Call `bash tools/setup_env.sh` or `pip install ./third_party/detectron2` in a checkout of "
+        "apdet, or, with torch installed, pip install --no-build-isolation "
+        "'git+https://github.com/facebookresearch/detectron2@a59f0563'"
+    ) from error
+
+from apdet.modeling.ranking_retinanet import RankingRetinaNet
+
+__all__ = ["RankingRetinaNet"]

@@ -1,0 +1,119 @@
+import pytest
+from conftest import CONFIGS
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+
+import apdet.modeling  # noqa: F401
+from apdet.config import add_apdet_config, load_config, scale_to_batch_size
+from apdet.errors import UserError
+
+LEAVES = sorted(path for path in CONFIGS.glob("*/*.yaml") if not path.name.startswith("Base-"))
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_builds_its_model(path):
+    cfg = load_config(path, ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    assert model.anchor_generator.num_anchors == [6] * len(cfg.MODEL.RETINANET.IN_FEATURES)
+    assert str(path.parent.name) in cfg.OUTPUT_DIR
+    assert path.stem in cfg.OUTPUT_DIR
+
+
+@pytest.mark.parametrize(
+    ("folder", "num_images", "epochs"),
+    [("VOC", 16_551, (160, 110, 140)), ("COCO", 117_266, (100, 60, 80))],
+)
+def test_the_schedules_are_the_papers_in_epochs(folder, num_images, epochs):
+    for path in (path for path in LEAVES if path.parent.name == folder):
+        solver = load_config(path).SOLVER
+        iterations = [solver.MAX_ITER, *solver.STEPS]
+        actual = [i * solver.IMS_PER_BATCH / num_images for i in iterations]
+        assert actual == pytest.approx(epochs, abs=1e-3)
+        assert (solver.BASE_LR, solver.IMS_PER_BATCH) == (0.001, 16)
+
+
+def test_anything_but_plain_yaml_is_refused_before_it_runs(tmp_path):
+    witness = tmp_path / "witness"
+    attack = f"!!python/object/apply:os.mkdir [{witness}]"
+    evil = write(tmp_path / "evil.yaml", f"OUTPUT_DIR: {attack}\n")
+    heir = write(tmp_path / "heir.yaml", "_BASE_: evil.yaml\n")
+    for path in (evil, heir):
+        with pytest.raises(UserError, match=r"evil\.yaml: not a safe YAML file"):
+            load_config(path)
+    assert not witness.exists()
+
+
+def test_code_on_the_command_line_is_just_a_string(tmp_path):
+    path = write(tmp_path / "c.yaml", "SEED: 1\n")
+    cfg = load_config(path, ["OUTPUT_DIR", "__import__('os').getcwd()"])
+    assert cfg.OUTPUT_DIR == "__import__('os').getcwd()"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("SOLVER: {BASE_LRR: 1.0}", [], r"c\.yaml: unknown config key SOLVER\.BASE_LRR; did you mean"),
+        ("SEED: 1", ["SOLVER.BASE_LRR", "1"], r"unknown config key .*BASE_LRR"),
+        ("SEED: 1", ["SEED"], "pairs of KEY VALUE, got 'SEED'"),
+        ("SEED: many", [], r"c\.yaml: .*SEED"),
+        ("SEED: [1", [], r"c\.yaml: not a safe YAML file"),
+        ("- SEED", [], r"c\.yaml: a config file must hold a mapping"),
+        ("", [], r"c\.yaml: a config file must hold a mapping"),
+        ("_BASE_: gone.yaml", [], r"gone\.yaml: no such config file"),
+    ],
+)
+def test_a_config_in_error_is_named_with_its_key(tmp_path, text, overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_config(write(tmp_path / "c.yaml", text), overrides)
+
+
+def test_paths_of_data_sets_start_from_the_file_that_names_them(tmp_path):
+    write(
+        tmp_path / "base" / "base.yaml",
+        "DATASETS: {REGISTER: [{name: a, format: coco, json: ../a.json, images: /data/a}]}",
+    )
+    leaf = write(tmp_path / "leaf" / "leaf.yaml", "_BASE_: ../base/base.yaml")
+    (entry,) = load_config(leaf).DATASETS.REGISTER
+    assert entry == {
+        "name": "a",
+        "format": "coco",
+        "json": str(tmp_path / "base" / ".." / "a.json"),
+        "images": "/data/a",
+    }
+
+
+def test_keywords_of_the_loss_can_be_set_on_the_command_line(tmp_path):
+    path = write(tmp_path / "c.yaml", "SEED: 1")
+    cfg = load_config(path, ["MODEL.CLS_LOSS.KWARGS.delta", "0.5"])
+    assert cfg.MODEL.CLS_LOSS.KWARGS.delta == 0.5
+
+
+def test_the_schedule_follows_the_batch_size():
+    cfg = load_config(CONFIGS / "VOC" / "retinanet_R50_512_ap.yaml", ["SOLVER.IMS_PER_BATCH", "4"])
+    scaled = scale_to_batch_size(cfg)
+    assert scaled.SOLVER.BASE_LR == pytest.approx(0.00025)
+    assert scaled.SOLVER.MAX_ITER == 4 * cfg.SOLVER.MAX_ITER
+    assert scaled.SOLVER.STEPS == tuple(4 * step for step in cfg.SOLVER.STEPS)
+    assert scaled.TEST.EVAL_PERIOD == 4 * cfg.TEST.EVAL_PERIOD
+    assert scale_to_batch_size(scaled) == scaled
+    assert cfg.SOLVER.BASE_LR == 0.001
+
+
+def test_without_our_keys_touched_the_defaults_are_detectron2s():
+    ours, theirs = get_cfg(), get_cfg()
+    add_apdet_config(ours)
+
+    def check(theirs, ours):
+        for key, value in theirs.items():
+            if isinstance(value, dict):
+                check(value, ours[key])
+            else:
+                assert ours[key] == value
+
+    check(theirs, ours)

@@ -1,0 +1,121 @@
+#!/usr/bin/env python
+"""Train, evaluate or try out the detector of a config file.
+
+    python tools/train_net.py --config-file configs/digits/retinanet_ap.yaml
+    python tools/train_net.py --config-file F --resume                    # go on after an interruption
+    python tools/train_net.py --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
+    python tools/train_net.py --config-file F --dry-run                   # check everything, write nothing
+    python tools/train_net.py --config-file F SOLVER.BASE_LR 0.005        # override any key
+"""
+
+import logging
+import os
+import sys
+import tempfile
+import warnings
+
+import torch
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from apdet.checkpoint import Checkpointer
+from apdet.config import load_config
+from apdet.data.register import register_datasets
+from apdet.dry_run import dry_run
+from apdet.engine import Trainer
+from apdet.errors import UserError
+from apdet.evaluation import write_report
+
+# Detectron2 calls torch.meshgrid the old way, torch's tracer deprecates what fvcore does.
+warnings.filterwarnings("ignore", message="torch.meshgrid")
+warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+
+
+def parse_args(argv: list[str] | None = None):
+    parser = default_argument_parser(epilog=__doc__)
+    parser.description = "Train, evaluate or try out the detector of a config file."
+    parser.add_argument("--device", default="", help="cpu, cuda, ...; default: cuda where there is one")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check config, data, model and weights; write nothing"
+    )
+    args = parser.parse_args(argv)
+    if not args.config_file:
+        parser.error("--config-file is needed, e.g. configs/digits/retinanet_ap.yaml")
+    return args
+
+
+def setup(args):
+    """The config of the command line, with its data sets registered and OUTPUT_DIR ready."""
+    cfg = load_config(args.config_file, args.opts)
+    if args.device:
+        cfg.MODEL.DEVICE = args.device
+    elif cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    setup_logger(name="apdet", distributed_rank=comm.get_rank())
+    register_datasets(cfg)
+    cfg.freeze()
+    check_output_dir(cfg.OUTPUT_DIR, may_hold_a_run=args.resume or args.eval_only or args.dry_run)
+    if not args.dry_run:
+        default_setup(cfg, args)
+        setup_logger(cfg.OUTPUT_DIR, name="apdet", distributed_rank=comm.get_rank())
+    return cfg
+
+
+def check_output_dir(folder: str, *, may_hold_a_run: bool) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"OUTPUT_DIR {folder} cannot be written to: {error}") from error
+    if not may_hold_a_run and os.path.exists(os.path.join(folder, "last_checkpoint")):
+        raise UserError(
+            f"OUTPUT_DIR {folder} holds a training already: go on with it by --resume, "
+            "or name another folder, OUTPUT_DIR <folder>"
+        )
+
+
+def evaluate(cfg, resume: bool):
+    """Evaluate MODEL.WEIGHTS, or with ``resume`` the last checkpoint in OUTPUT_DIR."""
+    model = Trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR)
+    last = checkpointer.get_checkpoint_file() if resume else ""
+    weights = last or cfg.MODEL.WEIGHTS
+    if not weights:
+        raise UserError("--eval-only needs MODEL.WEIGHTS <checkpoint>, or --resume for the last one")
+    checkpointer.load(weights, checkpointables=[], strict=True)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        paths = write_report(cfg, results)
+        logging.getLogger("apdet").info("See %s", ", ".join(str(path) for path in paths))
+    return results
+
+
+def main(args):
+    cfg = setup(args)
+    if args.dry_run:
+        return dry_run(cfg)
+    if args.eval_only:
+        return evaluate(cfg, args.resume)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def command_line(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    try:
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    command_line()
