@@ -20,7 +20,11 @@ _PICKLE_GLOBALS = {
     ("_codecs", "encode"),  # how Python 3 writes bytes in protocol 2
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    ),
 }
 
 
@@ -58,7 +62,9 @@ class Checkpointer(DetectionCheckpointer):
         model, save_dir, checkpointables: as in :class:`DetectionCheckpointer`.
     """
 
-    def __init__(self, model: nn.Module, save_dir: str = "", *, allow_mismatch=False, **checkpointables):
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, allow_mismatch=False, **checkpointables
+    ):
         super().__init__(model, save_dir, **checkpointables)
         self.allow_mismatch = allow_mismatch
         self._strict = False
@@ -114,6 +120,9 @@ class Checkpointer(DetectionCheckpointer):
         os.replace(f"{tag}.tmp", tag)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pyth"):  # of pycls
+            weights = self._torch_load(filename).get("model_state", {})
+            return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
         if not filename.endswith(".pkl"):
             return super()._load_file(filename)
         data = load_array_pickle(filename)
@@ -128,8 +137,12 @@ class Checkpointer(DetectionCheckpointer):
         try:
             return torch.load(f, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{f}: not a checkpoint of mere weights, or broken: {reason}") from error
+            lines = str(error).splitlines() or [type(error).__name__]
+            # torch's first line advises to load it without the protection.
+            reason = next((line for line in lines if "GLOBAL" in line), lines[0])
+            raise UserError(
+                f"{f}: not a checkpoint of mere weights, or broken: {reason}"
+            ) from error
 
     def _log_incompatible_keys(self, incompatible) -> None:
         missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys

@@ -63,7 +63,7 @@ def add_apdet_config(cfg: CfgNode) -> None:
 
 
 class _ConfigFile(CfgNode):
-    """Reads one YAML file after the other along ``_BASE_``, safely, with errors that name the file."""
+    """Reads a YAML file and its ``_BASE_`` files, safely; errors name the file."""
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict:
@@ -74,8 +74,10 @@ class _ConfigFile(CfgNode):
             loaded = super().load_yaml_with_base(filename, allow_unsafe=False)
         except yaml.YAMLError as error:
             raise UserError(f"{filename}: not a safe YAML file: {error}") from error
-        except (TypeError, AttributeError) as error:
-            raise UserError(f"{filename}: a config file must hold a mapping of keys") from error
+        except TypeError:  # an empty file
+            loaded = None
+        if not isinstance(loaded, dict):
+            raise UserError(f"{filename}: a config file must hold a mapping of keys")
         entries = loaded.get("DATASETS", {}).get("REGISTER", [])
         folder = Path(filename).resolve().parent
         for entry in entries if isinstance(entries, list) else []:
@@ -115,7 +117,11 @@ def _merge(cfg: CfgNode, merge, what, where: str) -> None:
     try:
         merge(what)
     except (KeyError, AssertionError) as error:
-        key = str(error.args[0]).removeprefix("Non-existent config key: ").removeprefix("Non-existent key: ")
+        key = (
+            str(error.args[0])
+            .removeprefix("Non-existent config key: ")
+            .removeprefix("Non-existent key: ")
+        )
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UserError(f"{where}: unknown config key {key}{hint}") from error

@@ -33,7 +33,8 @@ def dry_run(cfg) -> dict[str, object]:
     losses = _train_step(cfg, model, batch)
 
     summary = {
-        "model": f"{cfg.MODEL.META_ARCHITECTURE} with {cfg.MODEL.CLS_LOSS.NAME} on {cfg.MODEL.DEVICE}",
+        "model": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.DEVICE}",
+        "classification loss": cfg.MODEL.CLS_LOSS.NAME,
         "parameters": f"{_count(model.parameters()):,}",
         "trained parameters": f"{_count(p for p in model.parameters() if p.requires_grad):,}",
         "training images": f"{len(dicts):,} of {', '.join(cfg.DATASETS.TRAIN)}",
@@ -72,7 +73,10 @@ def _anchor_rows(model: nn.Module, batch) -> dict[str, str]:
     instances = [x["instances"].to(model.device) for x in batch]
     labels = torch.stack(model.label_anchors(anchors, instances)[0])
     positives = ((labels >= 0) & (labels < model.num_classes)).sum(dim=1).tolist()
-    levels = [f"{name} {len(level):,}" for name, level in zip(model.head_in_features, anchors)]
+    levels = [
+        f"{name} {len(level):,}"
+        for name, level in zip(model.head_in_features, anchors, strict=True)
+    ]
     return {
         "anchors": f"{labels.shape[1]:,} ({', '.join(levels)})",
         "positives an image": f"{sum(positives) / len(positives):.1f} "

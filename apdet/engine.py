@@ -27,7 +27,7 @@ _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's default trainer, plus
+    """Detectron2's default trainer with what a long training asks of it.
 
     * data in the same order after ``resume_or_load`` as without the interruption;
     * mixed precision on any device, in float16 or bfloat16;
@@ -124,7 +124,7 @@ class Trainer(DefaultTrainer):
             last = self.checkpointer.get_checkpoint_file() or "none yet"
             raise UserError(
                 f"iteration {self.iter}: {error}. Last good checkpoint: {last}. "
-                "Try a lower SOLVER.BASE_LR, a longer warm-up, or SOLVER.CLIP_GRADIENTS.ENABLED True"
+                "Try a lower SOLVER.BASE_LR, or SOLVER.CLIP_GRADIENTS.ENABLED True"
             ) from error
 
     def train(self):

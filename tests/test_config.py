@@ -58,7 +58,11 @@ def test_code_on_the_command_line_is_just_a_string(tmp_path):
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        ("SOLVER: {BASE_LRR: 1.0}", [], r"c\.yaml: unknown config key SOLVER\.BASE_LRR; did you mean"),
+        (
+            "SOLVER: {BASE_LRR: 1.0}",
+            [],
+            r"c\.yaml: unknown config key SOLVER\.BASE_LRR; did you mean",
+        ),
         ("SEED: 1", ["SOLVER.BASE_LRR", "1"], r"unknown config key .*BASE_LRR"),
         ("SEED: 1", ["SEED"], "pairs of KEY VALUE, got 'SEED'"),
         ("SEED: many", [], r"c\.yaml: .*SEED"),
@@ -97,9 +101,9 @@ def test_keywords_of_the_loss_can_be_set_on_the_command_line(tmp_path):
 def test_the_schedule_follows_the_batch_size():
     cfg = load_config(CONFIGS / "VOC" / "retinanet_R50_512_ap.yaml", ["SOLVER.IMS_PER_BATCH", "4"])
     scaled = scale_to_batch_size(cfg)
-    assert scaled.SOLVER.BASE_LR == pytest.approx(0.00025)
+    assert pytest.approx(0.00025) == scaled.SOLVER.BASE_LR
     assert scaled.SOLVER.MAX_ITER == 4 * cfg.SOLVER.MAX_ITER
-    assert scaled.SOLVER.STEPS == tuple(4 * step for step in cfg.SOLVER.STEPS)
+    assert tuple(4 * step for step in cfg.SOLVER.STEPS) == scaled.SOLVER.STEPS
     assert scaled.TEST.EVAL_PERIOD == 4 * cfg.TEST.EVAL_PERIOD
     assert scale_to_batch_size(scaled) == scaled
     assert cfg.SOLVER.BASE_LR == 0.001

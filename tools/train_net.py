@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """Train, evaluate or try out the detector of a config file.
 
-    python tools/train_net.py --config-file configs/digits/retinanet_ap.yaml
-    python tools/train_net.py --config-file F --resume                    # go on after an interruption
-    python tools/train_net.py --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
-    python tools/train_net.py --config-file F --dry-run                   # check everything, write nothing
-    python tools/train_net.py --config-file F SOLVER.BASE_LR 0.005        # override any key
+python tools/train_net.py --config-file configs/digits/retinanet_ap.yaml
+python tools/train_net.py --config-file F --resume        # go on after an interruption
+python tools/train_net.py --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
+python tools/train_net.py --config-file F --dry-run       # check everything, write nothing
+python tools/train_net.py --config-file F SOLVER.BASE_LR 0.005        # override any key
 """
 
 import logging
@@ -15,13 +15,13 @@ import tempfile
 import warnings
 
 import torch
+from apdet.data.register import register_datasets
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from apdet.checkpoint import Checkpointer
 from apdet.config import load_config
-from apdet.data.register import register_datasets
 from apdet.dry_run import dry_run
 from apdet.engine import Trainer
 from apdet.errors import UserError
@@ -35,9 +35,13 @@ warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
 def parse_args(argv: list[str] | None = None):
     parser = default_argument_parser(epilog=__doc__)
     parser.description = "Train, evaluate or try out the detector of a config file."
-    parser.add_argument("--device", default="", help="cpu, cuda, ...; default: cuda where there is one")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check config, data, model and weights; write nothing"
+        "--device", default="", help="cpu, cuda, ...; default: cuda where there is one"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check config, data, model and weights; write nothing",
     )
     args = parser.parse_args(argv)
     if not args.config_file:
@@ -82,7 +86,9 @@ def evaluate(cfg, resume: bool):
     last = checkpointer.get_checkpoint_file() if resume else ""
     weights = last or cfg.MODEL.WEIGHTS
     if not weights:
-        raise UserError("--eval-only needs MODEL.WEIGHTS <checkpoint>, or --resume for the last one")
+        raise UserError(
+            "--eval-only needs MODEL.WEIGHTS <checkpoint>, or --resume for the last one"
+        )
     checkpointer.load(weights, checkpointables=[], strict=True)
     results = Trainer.test(cfg, model)
     if comm.is_main_process():

@@ -75,5 +75,5 @@ def _loss_and_grad(
 
 
 def _below(score: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bound that is still at or below ``score`` () float64 once a comparison rounds it to ``dtype``."""
+    """A bound at or below ``score`` () float64, even after a comparison rounds it to ``dtype``."""
     return score - score.abs() * torch.finfo(dtype).eps

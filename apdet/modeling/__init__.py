@@ -1,4 +1,4 @@
-"""Detectron2 meta-architectures with the losses of :mod:`apdet.losses`; importing registers them."""
+"""Detectron2 meta-architectures for the losses of :mod:`apdet.losses`; importing registers them."""
 
 try:
     import detectron2  # noqa: F401

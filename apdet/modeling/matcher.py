@@ -8,7 +8,7 @@ class OverlapMatcher(Matcher):
     """Gives a ground truth its best anchors as positives only if they overlap it.
 
     Detectron2's matcher takes every anchor that ties for the best IoU of a ground truth. One that
-    overlaps no anchor has a best IoU of 0, for which all distant anchors tie: all would be positive.
+    overlaps no anchor has a best IoU of 0, for which all distant anchors tie: all were positive.
     """
 
     def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:

@@ -17,7 +17,7 @@ from apdet.modeling.ranking import build_cls_loss, log_ranking, ranking_targets,
 
 @META_ARCH_REGISTRY.register()
 class RankingRetinaNet(RetinaNet):
-    """RetinaNet (arXiv:1708.02002) with one ranking over all anchors, classes and images of a batch.
+    """RetinaNet (arXiv:1708.02002) with one ranking over the anchors and classes of a batch.
 
     With ``focal_loss`` and the normaliser "ema" it trains as Detectron2's RetinaNet does.
     """

@@ -38,7 +38,7 @@ def test_a_wrong_loss_or_keyword_is_named_with_the_choices(cfg):
     with pytest.raises(UserError, match=r"'sigma'; ap_loss takes \['delta', 'interpolate'\]"):
         build_cls_loss(cfg)
     cfg.MODEL.CLS_LOSS.NAME = "aploss"
-    with pytest.raises(UserError, match="NAME is 'aploss'; choose one of .*'ap_loss'"):
+    with pytest.raises(UserError, match=r"NAME is 'aploss'; choose one of .*'ap_loss'"):
         build_cls_loss(cfg)
 
 

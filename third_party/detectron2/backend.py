@@ -1,10 +1,10 @@
 """PEP 517 build backend that makes a pure-Python Detectron2 wheel from the package index.
 
-The source is the wheel of `sal-detectron2` 0.7.2, fetched by its hash. Its Python files are those of
-github.com/facebookresearch/detectron2 at commit a59f0563 (2024-04-17), but for the version string,
-a test helper and a later upstream fix that Python 3.11 needs (`random.sample` on a set). It carries a
-compiled module for CPython 3.10 alone, which is left out: Detectron2 runs without it, except for
-deformable convolutions, rotated boxes and the fast COCO evaluation.
+The source is the wheel of `sal-detectron2` 0.7.2, fetched by its hash. Its Python files are those
+of github.com/facebookresearch/detectron2 at commit a59f0563 (2024-04-17), but for the version
+string, a test helper and a later upstream fix that Python 3.11 needs (`random.sample` on a set).
+It carries a compiled module for CPython 3.10 alone, which is left out: Detectron2 runs without it,
+except for deformable convolutions, rotated boxes and the fast COCO evaluation.
 """
 
 import base64

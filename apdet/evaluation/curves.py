@@ -1,0 +1,139 @@
+"""The course of a training, from Detectron2's ``metrics.json``, as a picture."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+Curve = tuple[list[int], list[float]]  # iterations, ascending, and the values there
+
+# Metrics worth a curve, and what they are called in the legend.
+AP_LABELS = {
+    "bbox/AP": "AP",
+    "bbox/AP50": "AP50",
+    "voc/mAP50_area": "VOC AP50",
+    "ranking/AP": "AP of the training ranking",
+}
+
+
+def read_curves(metrics_file: str | os.PathLike) -> dict[str, Curve]:
+    """Every metric in a ``metrics.json`` of Detectron2, one JSON mapping a line.
+
+    A resumed training appends to the file of the one before: what that one did after the point of
+    resumption is left out. Lines that are not whole, as a crash leaves them, are skipped.
+    """
+    kept: list[tuple[int, dict[str, Any]]] = []
+    last_step = -1
+    for iteration, metrics in _read_lines(metrics_file):
+        # Detectron2 may write an evaluation after a later training step; only a step that goes
+        # back in time is the mark of a resumption.
+        if _is_step(metrics):
+            if iteration <= last_step:
+                kept = [line for line in kept if line[0] < iteration]
+            last_step = iteration
+        kept.append((iteration, metrics))
+
+    points: dict[str, dict[int, float]] = {}
+    for iteration, metrics in kept:
+        for key, value in metrics.items():
+            if isinstance(value, int | float):
+                points.setdefault(key, {})[iteration] = float(value)
+    curves = {}
+    for key, values in points.items():
+        iterations = sorted(values)
+        curves[key] = (iterations, [values[i] for i in iterations])
+    return curves
+
+
+def _read_lines(metrics_file: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line in Path(metrics_file).read_text(errors="replace").splitlines():
+        try:
+            metrics = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(metrics, dict) and isinstance(metrics.get("iteration"), int):
+            yield metrics.pop("iteration"), metrics
+
+
+def _is_step(metrics: dict[str, Any]) -> bool:
+    return "lr" in metrics or any(key.startswith(("loss", "total_loss")) for key in metrics)
+
+
+def plot_curves(metrics_file: str | os.PathLike, out_png: str | os.PathLike) -> Path | None:
+    """Draw the losses and the APs of a training over its iterations.
+
+    Args:
+        metrics_file: Detectron2's ``metrics.json``.
+        out_png: the picture to write.
+
+    Returns:
+        The picture's path; None, and no picture, if there is nothing to draw.
+    """
+    curves = read_curves(metrics_file) if os.path.isfile(metrics_file) else {}
+    losses = _losses(curves)
+    aps = _aps(curves)
+    if not losses and not aps:
+        logger.warning(f"{metrics_file}: no losses and no AP to draw")
+        return None
+
+    figure = Figure(figsize=(12, 4.8), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw(left, losses, "Loss", "no losses were logged")
+    if _wants_log(losses):
+        left.set_yscale("log")
+    _draw(right, aps, "Average precision (%)", "nothing was evaluated yet")
+    right.set_ylim(bottom=0)
+    figure.savefig(out_png)
+    return Path(out_png)
+
+
+def _losses(curves: dict[str, Curve]) -> dict[str, Curve]:
+    keys = [key for key in curves if "loss" in key.rsplit("/", 1)[-1] and _is_drawable(curves[key])]
+    return {key: curves[key] for key in sorted(keys, key=lambda key: (key != "total_loss", key))}
+
+
+def _aps(curves: dict[str, Curve]) -> dict[str, Curve]:
+    """With several test sets a key starts with the set's name, which is kept in the label."""
+    aps = {}
+    for suffix, label in AP_LABELS.items():
+        for key in sorted(curves):
+            if (key == suffix or key.endswith(f"/{suffix}")) and _is_drawable(curves[key]):
+                data_set = key.removesuffix(suffix).rstrip("/")
+                aps[f"{label}, {data_set}" if data_set else label] = curves[key]
+    return aps
+
+
+def _is_drawable(curve: Curve) -> bool:
+    return any(math.isfinite(value) for value in curve[1])
+
+
+def _wants_log(losses: dict[str, Curve]) -> bool:
+    """Whether the losses span too wide a range, all above 0, for a linear axis."""
+    values = [value for _, curve in losses.values() for value in curve if math.isfinite(value)]
+    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
+
+
+def _draw(axes: Axes, curves: dict[str, Curve], title: str, if_empty: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("iteration")
+    axes.grid(alpha=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for label, (iterations, values) in curves.items():
+        is_total = label == "total_loss"
+        # A few points, as of evaluations, are to be seen as such.
+        marker = "o" if len(values) <= 30 else None
+        style = {"color": "black", "linewidth": 2} if is_total else {"linewidth": 1.5}
+        axes.plot(iterations, values, label=label, marker=marker, markersize=4, **style)
+    if curves:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, if_empty, ha="center", va="center", transform=axes.transAxes)
