@@ -59,17 +59,22 @@ def setup(args):
     setup_logger(name="apdet", distributed_rank=comm.get_rank())
     register_datasets(cfg)
     cfg.freeze()
-    check_output_dir(cfg.OUTPUT_DIR, may_hold_a_run=args.resume or args.eval_only or args.dry_run)
+    goes_on = args.resume or args.eval_only or args.dry_run
+    check_output_dir(cfg.OUTPUT_DIR, may_hold_a_run=goes_on, create=not args.dry_run)
     if not args.dry_run:
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, name="apdet", distributed_rank=comm.get_rank())
     return cfg
 
 
-def check_output_dir(folder: str, *, may_hold_a_run: bool) -> None:
+def check_output_dir(folder: str, *, may_hold_a_run: bool, create: bool) -> None:
     try:
-        os.makedirs(folder, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        existing = os.path.abspath(folder)
+        while not os.path.exists(existing):
+            existing = os.path.dirname(existing)
+        tempfile.TemporaryFile(dir=existing).close()
+        if create:
+            os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError(f"OUTPUT_DIR {folder} cannot be written to: {error}") from error
     if not may_hold_a_run and os.path.exists(os.path.join(folder, "last_checkpoint")):

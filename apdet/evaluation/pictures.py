@@ -144,6 +144,7 @@ def _compose(
     for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         left = GAP + i % columns * cell_width
         top = header + i // columns * cell_height
+        caption = caption[: cell_width // 8]  # not into the next column
         figure.text(left / width, 1 - top / height, caption, fontsize=9, color="0.3", **at)
         figure.figimage(tile, left, height - top - CAPTION - tile.shape[0])
     return figure

@@ -90,9 +90,7 @@ def random_case():
             boxes = np.hstack([low, low + rng.integers(8, 60, (num_objects, 2))]).astype(float)
             classes = rng.integers(0, len(CLASSES), num_objects)
             ignored = (rng.random(num_objects) < 0.25).astype(int)
-            images.append(
-                make_image(image_id, boxes.tolist(), classes.tolist(), ignored.tolist())
-            )
+            images.append(make_image(image_id, boxes.tolist(), classes.tolist(), ignored.tolist()))
 
             copies = np.repeat(np.arange(num_objects), rng.integers(0, 4, num_objects))
             near = boxes[copies] + rng.normal(0, 4, (len(copies), 4))

@@ -89,6 +89,11 @@ def test_one_object_has_the_precision_at_its_hit(make_image, boxes, scores, expe
     assert ap_of(make_image, boxes, scores) == pytest.approx(expected)
 
 
+def test_of_many_equal_scores_the_first_come_first(make_image):
+    boxes = [*[FAR] * 50, BOX, *[FAR] * 149]
+    assert ap_of(make_image, boxes, [0.5, 0.4] * 100) == pytest.approx(1 / 26)
+
+
 def test_a_second_hit_on_an_object_is_a_false_positive(make_image):
     ap = ap_of(make_image, [BOX, BOX, OTHER], [0.9, 0.8, 0.7], true_boxes=[BOX, OTHER])
     assert ap == pytest.approx(0.5 + 0.5 * 2 / 3)

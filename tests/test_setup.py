@@ -1,0 +1,77 @@
+"""The set-up scripts, as far as they can be tried without installing an environment anew."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "third_party" / "detectron2"))
+import backend  # noqa: E402
+
+
+def setup_env(**env):
+    return subprocess.run(
+        ["bash", "tools/setup_env.sh"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_old_or_missing_python_is_named_with_the_remedy(tmp_path):
+    done = setup_env(PYTHON="no-such-python", APDET_VENV=str(tmp_path / "venv"))
+    assert done.returncode == 1
+    assert "no Python 3.11 or newer among: no-such-python" in done.stderr
+    assert "what to do: install one, or name it: PYTHON=" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.fixture
+def source_wheel(tmp_path):
+    path = tmp_path / "source.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("detectron2/__init__.py", '__version__ = "0.7.2"\n')
+        wheel.writestr("detectron2/engine.py", "x = 1\n")
+        wheel.writestr("detectron2/_C.cpython-310-x86_64-linux-gnu.so", b"\x7fELF")
+        wheel.writestr("tools/elsewhere.py", "")
+        wheel.writestr("sal_detectron2-0.7.2.dist-info/LICENSE", "Apache")
+    return path
+
+
+def test_the_detectron2_wheel_holds_the_python_files_and_a_true_record(
+    tmp_path, source_wheel, monkeypatch
+):
+    monkeypatch.setattr(backend, "_download", lambda folder: source_wheel)
+    name = backend.build_wheel(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / name) as wheel:
+        files = {path: wheel.read(path) for path in wheel.namelist()}
+    info = f"detectron2-{backend.VERSION}.dist-info"
+    assert set(files) == {
+        "detectron2/__init__.py",
+        "detectron2/engine.py",
+        *(f"{info}/{part}" for part in ("LICENSE", "METADATA", "WHEEL", "RECORD")),
+    }
+    assert files["detectron2/__init__.py"] == b'__version__ = "0.6"\n'
+    lines = files[f"{info}/RECORD"].decode().splitlines()
+    size = dict(line.split(",", 1) for line in lines)["detectron2/engine.py"].split(",")[1]
+    assert int(size) == len(files["detectron2/engine.py"])
+
+
+def test_a_wheel_with_another_hash_is_refused(tmp_path, source_wheel, monkeypatch):
+    # pip itself does the refusing; served a look-alike, it must not fall back to it.
+    fake = tmp_path / "index" / "sal_detectron2-0.7.2-cp310-none-any.whl"
+    fake.parent.mkdir()
+    fake.write_bytes(source_wheel.read_bytes())
+    assert hashlib.sha256(fake.read_bytes()).hexdigest() != backend.SHA256
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(fake.parent))
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    with pytest.raises(subprocess.CalledProcessError):
+        backend._download(tmp_path)

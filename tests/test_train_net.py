@@ -1,0 +1,225 @@
+"""`tools/train_net.py` from end to end, on a few small images of digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from apdet.data.digits import write_digits
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from train_net import command_line  # noqa: E402
+
+SMALL = """
+_BASE_: {root}/configs/digits/retinanet_ap.yaml
+MODEL:
+  DEVICE: cpu
+  FPN: {{OUT_CHANNELS: 16}}
+  RESNETS: {{DEPTH: 50, WIDTH_PER_GROUP: 8, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 16}}
+DATASETS:
+  REGISTER:
+    - {{name: digits_train, format: voc, root: digits, split: train}}
+    - {{name: digits_test, format: voc, root: digits, split: test}}
+INPUT: {{FIXED_SIZE_TRAIN: [64, 64], MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 64}}
+SOLVER: {{IMS_PER_BATCH: 2, REFERENCE_BATCH_SIZE: 2, BASE_LR: 0.001, MAX_ITER: 6, CHECKPOINT_PERIOD: 2, AMP: {{ENABLED: false}}}}
+TEST: {{EVAL_PERIOD: 0}}
+OUTPUT_DIR: {output}
+"""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_digits(folder / "digits", num_train=12, num_test=4, size=64, seed=0)
+    return folder
+
+
+@pytest.fixture
+def config(digits, tmp_path):
+    """The path of a config whose OUTPUT_DIR is ``tmp_path / "output"``."""
+    path = digits / "small.yaml"
+    path.write_text(SMALL.format(root=ROOT, output=tmp_path / "output"))
+    return str(path)
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "output"
+
+
+def train(config, *arguments):
+    return command_line(["--config-file", config, *map(str, arguments)])
+
+
+def error_of(config, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        train(config, *arguments)
+    message = str(caught.value)
+    assert message.startswith("error: ")
+    return message
+
+
+def weights_in(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def test_a_training_leaves_its_results_and_pictures(config, output):
+    train(config, "SOLVER.MAX_ITER", 20, "TEST.EVAL_PERIOD", 10)
+    for name in "curves.png detections.png model_final.pth model_best.pth config.yaml".split():
+        assert (output / name).stat().st_size > 0, name
+    results = json.loads((output / "results.json").read_text())["results"]
+    assert {"AP", "AP50", "AP75", "APs", "AP-3"} <= set(results["bbox"])
+    assert {"mAP50_area", "mAP50_11point"} <= set(results["voc"])
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    logged = {key for line in lines for key in line}
+    assert {"loss_cls", "loss_box_reg", "lr", "bbox/AP", "ranking/AP"} <= logged
+    assert {"ranking/num_positives", "ranking/num_relevant_negatives"} <= logged
+
+
+def test_evaluating_the_final_checkpoint_gives_the_results_of_the_training(config, output, tmp_path):
+    train(config)
+    trained = json.loads((output / "results.json").read_text())["results"]
+    final, elsewhere = output / "model_final.pth", tmp_path / "eval"
+    train(config, "--eval-only", "MODEL.WEIGHTS", final, "OUTPUT_DIR", elsewhere)
+    assert json.loads((elsewhere / "results.json").read_text())["results"] == trained
+
+
+def test_killed_and_resumed_it_ends_with_the_weights_of_an_uninterrupted_training(
+    config, output, tmp_path
+):
+    straight = tmp_path / "straight"
+    train(config, "OUTPUT_DIR", straight, "SOLVER.MAX_ITER", 12)
+
+    command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--config-file", config]
+    # Checkpoints so often that the kill may well hit one being written.
+    often = ["SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.MAX_ITER", "12"]
+    process = subprocess.Popen([*command, *often], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (output / "model_0000003.pth").exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (output / "model_final.pth").exists()
+
+    train(config, "--resume", *often)
+    resumed, expected = (weights_in(d / "model_final.pth") for d in (output, straight))
+    torch.testing.assert_close(resumed, expected, rtol=0, atol=0)
+
+
+def test_a_finished_training_is_not_overwritten(config, output):
+    train(config)
+    before = (output / "model_final.pth").stat().st_mtime_ns
+    assert "holds a training already: go on with it by --resume" in error_of(config)
+    train(config, "--resume")  # evaluates, and trains no further
+    assert (output / "model_final.pth").stat().st_mtime_ns == before
+
+
+def test_a_diverging_training_names_the_iteration_and_keeps_a_good_checkpoint(config, output):
+    message = error_of(config, "SOLVER.BASE_LR", 1e30, "SOLVER.WARMUP_ITERS", 0)
+    assert "iteration " in message
+    assert "SOLVER.BASE_LR" in message
+    last = output / (output / "last_checkpoint").read_text() if any(output.glob("*.pth")) else None
+    assert last is None or all(w.isfinite().all() for w in weights_in(last).values())
+    assert (str(last) if last else "none yet") in message
+
+
+def test_weights_that_turn_nan_end_the_training_before_they_are_saved(config, output, monkeypatch):
+    from apdet.engine import Trainer
+
+    run_step = Trainer.run_step
+
+    def poisoned_step(self):
+        run_step(self)
+        if self.iter == 3:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(Trainer, "run_step", poisoned_step)
+    message = error_of(config)
+    assert "iteration 3: " in message
+    assert "weights are NaN or infinite" in message
+    assert (output / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert all(w.isfinite().all() for w in weights_in(output / "model_0000001.pth").values())
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_it_trains_in_mixed_precision_on_the_cpu(config, output, precision):
+    train(config, "SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", precision)
+    weights = weights_in(output / "model_final.pth")
+    assert weights["head.cls_score.weight"].dtype == torch.float32
+    metrics = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    assert any("total_loss" in line for line in metrics)
+
+
+def test_a_dry_run_says_what_a_training_would_be_and_writes_nothing(config, output, capsys):
+    train(config, "--dry-run")
+    summary = capsys.readouterr().out
+    for text in (
+        "RankingRetinaNet on cpu",
+        "12 of digits_train",
+        "504 (p3 384, p4 96, p5 24)",
+        "6 of 2 images (1.0 epochs)",
+        "loss_cls",
+        "peak memory",
+        "nothing was written",
+    ):
+        assert text in summary
+    assert not output.exists()
+
+
+def test_an_image_that_is_cut_short_is_named(config, digits, output, tmp_path):
+    image = sorted((digits / "digits" / "JPEGImages").glob("*.jpg"))[0]
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    try:
+        assert image.name in error_of(config)
+    finally:
+        image.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["MODEL.CLS_LOSS.NAME", "ap"], "MODEL.CLS_LOSS.NAME is 'ap'; choose one of"),
+        (["MODEL.CLS_LOSS.KWARGS.gamma", "2"], "KWARGS has 'gamma'; ap_loss takes"),
+        (["SOLVER.LR", "1"], "unknown config key"),
+        (["MODEL.WEIGHTS", "gone.pth"], "gone.pth: no such checkpoint"),
+        (["--eval-only"], "--eval-only needs MODEL.WEIGHTS"),
+        (["OUTPUT_DIR", "/dev/null/output"], "OUTPUT_DIR /dev/null/output cannot be written to"),
+        (["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "half"], "PRECISION is 'half'"),
+        (["DATASETS.TRAIN", "('digits_trian',)"], "digits_trian"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_the_user_can_mend_ends_with_an_error_that_names_it(config, arguments, message):
+    assert message in error_of(config, *arguments)
+
+
+def test_a_checkpoint_of_another_class_count_lists_the_weights(config, output, tmp_path):
+    train(config, "SOLVER.MAX_ITER", 1)
+    other = tmp_path / "other"
+    message = error_of(
+        config, "MODEL.WEIGHTS", output / "model_final.pth", "OUTPUT_DIR", other,
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.0]]",
+    )  # fmt: skip
+    assert "head.cls_score.weight: (60, 16, 3, 3) there, (20, 16, 3, 3) here" in message
+    assert "MODEL.ALLOW_WEIGHT_MISMATCH" in message
+
+
+def test_a_config_that_is_written_to_the_output_can_be_trained_from(config, output, tmp_path):
+    train(config, "SOLVER.MAX_ITER", 1)
+    written = output / "config.yaml"
+    assert os.path.isabs(yaml.safe_load(written.read_text())["DATASETS"]["REGISTER"][0]["root"])
+    train(str(written), "OUTPUT_DIR", tmp_path / "again")
+    first, again = (weights_in(d / "model_final.pth") for d in (output, tmp_path / "again"))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
