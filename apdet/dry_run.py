@@ -5,12 +5,12 @@ from collections import Counter
 
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.data.build import get_detection_dataset_dicts
 from tabulate import tabulate
 from torch import nn
 
 from apdet.checkpoint import Checkpointer
 from apdet.config import scale_to_batch_size
+from apdet.data.training import training_dicts
 from apdet.engine import Trainer
 
 
@@ -24,9 +24,7 @@ def dry_run(cfg) -> dict[str, object]:
         UserError: as a training would.
     """
     cfg = scale_to_batch_size(cfg)
-    dicts = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    )
+    dicts = training_dicts(cfg)
     model = Trainer.build_model(cfg)
     Checkpointer(model, allow_mismatch=cfg.MODEL.ALLOW_WEIGHT_MISMATCH).load(cfg.MODEL.WEIGHTS)
     batch = next(iter(Trainer.build_train_loader(cfg)))

@@ -6,7 +6,6 @@ import weakref
 
 import torch
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.data.build import get_detection_dataset_dicts
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.modeling import build_model
@@ -18,6 +17,7 @@ from apdet.checkpoint import Checkpointer
 from apdet.config import scale_to_batch_size
 from apdet.data.mapper import build_mapper
 from apdet.data.sampler import ResumableSampler
+from apdet.data.training import training_dicts
 from apdet.errors import UserError
 from apdet.evaluation import build_evaluator, write_report
 
@@ -77,9 +77,7 @@ class Trainer(DefaultTrainer):
         images alone when it is on; with another ``SAMPLER_TRAIN`` than Detectron2's default the
         stream starts anew.
         """
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-        )
+        dataset = training_dicts(cfg)
         sampler = None
         if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":
             start = start_iter * cfg.SOLVER.IMS_PER_BATCH
@@ -117,19 +115,20 @@ class Trainer(DefaultTrainer):
                 )
             )
 
-    def run_step(self) -> None:
+    def train(self):
+        """Train, evaluate, and write the report; returns the results of the last evaluation.
+
+        Raises:
+            UserError: the loss or the weights are not finite any more.
+        """
         try:
-            super().run_step()
+            super().train()
         except FloatingPointError as error:
             last = self.checkpointer.get_checkpoint_file() or "none yet"
             raise UserError(
                 f"iteration {self.iter}: {error}. Last good checkpoint: {last}. "
                 "Try a lower SOLVER.BASE_LR, or SOLVER.CLIP_GRADIENTS.ENABLED True"
             ) from error
-
-    def train(self):
-        """Train, evaluate, and write the report; returns the results of the last evaluation."""
-        super().train()
         if comm.is_main_process():
             paths = write_report(self.cfg, self._last_eval_results)
             logger.info("Training is done. See %s", ", ".join(str(path) for path in paths))

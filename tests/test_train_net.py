@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from apdet.data.digits import write_digits
+from apdet.data.digits import CLASSES, write_digits
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -26,10 +26,16 @@ MODEL:
   RESNETS: {{DEPTH: 50, WIDTH_PER_GROUP: 8, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 16}}
 DATASETS:
   REGISTER:
-    - {{name: digits_train, format: voc, root: digits, split: train}}
+    - {{name: digits_train, format: voc, root: digits, split: train, classes: {classes}}}
     - {{name: digits_test, format: voc, root: digits, split: test}}
 INPUT: {{FIXED_SIZE_TRAIN: [64, 64], MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 64}}
-SOLVER: {{IMS_PER_BATCH: 2, REFERENCE_BATCH_SIZE: 2, BASE_LR: 0.001, MAX_ITER: 6, CHECKPOINT_PERIOD: 2, AMP: {{ENABLED: false}}}}
+SOLVER:
+  IMS_PER_BATCH: 2
+  REFERENCE_BATCH_SIZE: 2
+  BASE_LR: 0.001
+  MAX_ITER: 6
+  CHECKPOINT_PERIOD: 2
+  AMP: {{ENABLED: false}}
 TEST: {{EVAL_PERIOD: 0}}
 OUTPUT_DIR: {output}
 """
@@ -46,7 +52,7 @@ def digits(tmp_path_factory):
 def config(digits, tmp_path):
     """The path of a config whose OUTPUT_DIR is ``tmp_path / "output"``."""
     path = digits / "small.yaml"
-    path.write_text(SMALL.format(root=ROOT, output=tmp_path / "output"))
+    path.write_text(SMALL.format(root=ROOT, output=tmp_path / "output", classes=CLASSES))
     return str(path)
 
 
@@ -73,7 +79,13 @@ def weights_in(path):
 
 def test_a_training_leaves_its_results_and_pictures(config, output):
     train(config, "SOLVER.MAX_ITER", 20, "TEST.EVAL_PERIOD", 10)
-    for name in "curves.png detections.png model_final.pth model_best.pth config.yaml".split():
+    for name in [
+        "curves.png",
+        "detections.png",
+        "model_final.pth",
+        "model_best.pth",
+        "config.yaml",
+    ]:
         assert (output / name).stat().st_size > 0, name
     results = json.loads((output / "results.json").read_text())["results"]
     assert {"AP", "AP50", "AP75", "APs", "AP-3"} <= set(results["bbox"])
@@ -84,7 +96,9 @@ def test_a_training_leaves_its_results_and_pictures(config, output):
     assert {"ranking/num_positives", "ranking/num_relevant_negatives"} <= logged
 
 
-def test_evaluating_the_final_checkpoint_gives_the_results_of_the_training(config, output, tmp_path):
+def test_evaluating_the_final_checkpoint_gives_the_results_of_the_training(
+    config, output, tmp_path
+):
     train(config)
     trained = json.loads((output / "results.json").read_text())["results"]
     final, elsewhere = output / "model_final.pth", tmp_path / "eval"
