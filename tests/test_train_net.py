@@ -23,7 +23,7 @@ _BASE_: {root}/configs/digits/retinanet_ap.yaml
 MODEL:
   DEVICE: cpu
   FPN: {{OUT_CHANNELS: 16}}
-  RESNETS: {{DEPTH: 50, WIDTH_PER_GROUP: 8, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 16}}
+  RESNETS: {{WIDTH_PER_GROUP: 8, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 16}}
 DATASETS:
   REGISTER:
     - {{name: digits_train, format: voc, root: digits, split: train, classes: {classes}}}
@@ -35,7 +35,6 @@ SOLVER:
   BASE_LR: 0.001
   MAX_ITER: 6
   CHECKPOINT_PERIOD: 2
-  AMP: {{ENABLED: false}}
 TEST: {{EVAL_PERIOD: 0}}
 OUTPUT_DIR: {output}
 """

@@ -15,21 +15,19 @@ import tempfile
 import warnings
 
 import torch
-from apdet.data.register import register_datasets
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from apdet.checkpoint import Checkpointer
 from apdet.config import load_config
+from apdet.data.register import register_datasets
 from apdet.dry_run import dry_run
 from apdet.engine import Trainer
 from apdet.errors import UserError
 from apdet.evaluation import write_report
 
-# Detectron2 calls torch.meshgrid the old way, torch's tracer deprecates what fvcore does.
-warnings.filterwarnings("ignore", message="torch.meshgrid")
-warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+warnings.filterwarnings("ignore", message="torch.meshgrid")  # Detectron2 calls it the old way
 
 
 def parse_args(argv: list[str] | None = None):
@@ -57,6 +55,7 @@ def setup(args):
     elif cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     setup_logger(name="apdet", distributed_rank=comm.get_rank())
+    logging.getLogger("apdet").info("Device: %s", cfg.MODEL.DEVICE)
     register_datasets(cfg)
     cfg.freeze()
     goes_on = args.resume or args.eval_only or args.dry_run

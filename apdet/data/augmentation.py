@@ -11,7 +11,7 @@ from apdet.errors import UserError
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.Transform]:
-    """Detectron2's resizing and flipping, a fixed size if one is set, and SSD's augmentation.
+    """Detectron2's cropping, resizing and flipping, or a fixed size, and SSD's augmentation.
 
     Raises:
         UserError: ``INPUT.FIXED_SIZE_TRAIN`` is neither empty nor a height and a width.
@@ -24,6 +24,8 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.
         if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
             raise UserError(f"INPUT.FIXED_SIZE_TRAIN is {size}; give [height, width], or []")
         augmentation[0] = T.Resize(size)
+    if cfg.INPUT.CROP.ENABLED:
+        augmentation.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
     if cfg.INPUT.SSD_AUGMENTATION:
         augmentation = [*ssd_augmentation(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN), *augmentation]
     return augmentation

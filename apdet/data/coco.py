@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,10 @@ def _read_annotation(
         raise UserError(f'{where}: image_id {image_id!r} is not in "images"; add it there')
     if category_id not in categories:
         raise UserError(f'{where}: category_id {category_id} is not in "categories"; add it there')
-    if len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
-        raise UserError(f"{where}: bbox is {bbox}; write four numbers, [x, y, width, height]")
+    if len(bbox) != 4 or not all(_is_finite(value) for value in bbox):
+        raise UserError(
+            f"{where}: bbox is {bbox}; write four finite numbers, [x, y, width, height]"
+        )
     x, y, width, height = map(float, bbox)
     # "ignore" is how some tools write what COCO calls a crowd.
     iscrowd = int(bool(annotation.get("iscrowd")) or bool(annotation.get("ignore")))
@@ -146,3 +149,8 @@ def _read_annotation(
         "bbox_mode": BoxMode.XYXY_ABS,
         "iscrowd": iscrowd,
     }
+
+
+def _is_finite(value: Any) -> bool:
+    # math.isfinite refuses an int that no float can hold.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max

@@ -5,7 +5,7 @@ of several sizes and colours are laid over crops of the photographs, and written
 has it (JPEGImages, Annotations, ImageSets/Main) and as COCO has it (coco_train.json,
 coco_test.json). No scan is in both splits, and no part of a photograph.
 
-    python -m apdet.data.digits --out datasets/digits --train 1000 --test 200 --size 128
+    python -m apdet.data.digits --out datasets/digits --train 2000 --test 200 --size 128
 """
 
 import argparse
@@ -103,7 +103,7 @@ def _overlap(a: list[int], b: list[int]) -> float:
 
 
 def write_digits(
-    out: str | Path, num_train: int = 1000, num_test: int = 200, size: int = 128, seed: int = 0
+    out: str | Path, num_train: int = 2000, num_test: int = 200, size: int = 128, seed: int = 0
 ) -> Path:
     """Write the data set to ``out``, or leave it if the same is there already.
 
@@ -214,7 +214,7 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", required=True, help="folder to write to")
-    parser.add_argument("--train", type=int, default=1000, help="training images (1000)")
+    parser.add_argument("--train", type=int, default=2000, help="training images (2000)")
     parser.add_argument("--test", type=int, default=200, help="test images (200)")
     parser.add_argument("--size", type=int, default=128, help="side of the images, in pixels (128)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")

@@ -1,6 +1,7 @@
 """Reads annotations in PASCAL VOC's format: an XML file an image."""
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -176,6 +177,9 @@ def _child(element: Element, tag: str, path: Path) -> Element:
 def _number(element: Element, tag: str, path: Path) -> float:
     text = _child(element, tag, path).text
     try:
-        return float(text or "")
+        number = float(text or "")
     except ValueError:
-        raise UserError(f"{path}: <{tag}> is {text!r}; write a number there") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{path}: <{tag}> is {text!r}; write a number there")
+    return number

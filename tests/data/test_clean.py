@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from apdet.data import clean as module
+from apdet.data.clean import clean, image_size
+from apdet.data.coco import load_coco
+from apdet.data.voc import load_voc
+from apdet.errors import UserError
+
+
+def boxes(image):
+    return [annotation["bbox"] for annotation in image["annotations"]]
+
+
+def test_boxes_outside_are_clipped_with_one_warning_that_counts_them(voc, flaws):
+    voc.add("a", [("cat", 0, 1, 41, 30), ("cat", 2, 2, 9, 9), ("cat", -5, 20, 10, 99)])
+    voc.add("b", [("cat", 39, 29, 41, 31)])
+    a, b = load_voc(voc.images, voc.xml)
+    assert boxes(a) == [[0, 0, 40, 30], [1, 1, 9, 9], [0, 19, 10, 30]]
+    assert boxes(b) == [[38, 28, 40, 30]]
+    (warning,) = flaws()
+    assert "3 boxes" in warning
+    assert "clipped" in warning
+    assert str(voc.images / "a.jpg") in warning
+
+
+def test_empty_boxes_are_dropped_with_one_warning_that_counts_them(coco, flaws):
+    coco.add(1, [(1, 5, 5, 0, 9), (1, 5, 5, -3, 9), (2, 5, 5, 3, 9), (1, 40, 0, 5, 5)])
+    coco.add(2, [(1, 0, -9, 5, 9)])
+    one, two = load_coco(coco.write().json, coco.images)
+    assert [a["category_id"] for a in one["annotations"]] == [1]
+    assert boxes(one) == [[5, 5, 8, 14]]
+    assert boxes(two) == []
+    (warning,) = flaws()
+    assert "4 boxes" in warning
+    assert "dropped" in warning
+    assert str(coco.images / "1.png") in warning
+
+
+def test_wrong_sizes_are_corrected_with_one_warning_that_counts_them(voc, flaws):
+    voc.add("a", [("cat", 1, 1, 50, 20)], size=(50, 20), stated=(20, 50))
+    voc.add("b", stated=(0, 0)).add("c")
+    a, b, _ = load_voc(voc.images, voc.xml)
+    assert (a["width"], a["height"]) == (50, 20)
+    assert (b["width"], b["height"]) == (40, 30)
+    assert boxes(a) == [[0, 0, 50, 20]]
+    (warning,) = flaws()
+    assert "2 images" in warning
+    assert str(voc.images / "a.jpg") in warning
+
+
+def test_each_kind_of_flaw_has_its_own_warning(coco, flaws):
+    coco.add(1, [(1, 30, 20, 30, 30), (1, 5, 5, 0, 0)], stated=(30, 40))
+    load_coco(coco.write().json, coco.images)
+    assert len(flaws()) == 3
+
+
+def test_a_clean_data_set_gives_no_warning(voc, flaws):
+    load_voc(voc.add("a", [("cat", 1, 1, 40, 30)]).images, voc.xml)
+    assert flaws() == []
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_that_detectron2_reads(tmp_path, orientation):
+    path = str(tmp_path / "phone.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 30)).save(path, exif=exif)
+    expected = (30, 40) if orientation >= 5 else (40, 30)
+    assert image_size(path) == read_image(path).shape[1::-1] == expected
+
+
+def test_boxes_of_a_turned_image_are_kept_within_it_as_it_is_seen(voc, flaws):
+    voc.add("a", [("cat", 1, 1, 30, 40)], stated=(30, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(voc.images / "a.jpg", exif=exif)
+    (image,) = load_voc(voc.images, voc.xml)
+    assert (image["width"], image["height"]) == (30, 40)
+    assert boxes(image) == [[0, 0, 30, 40]]
+    assert flaws() == []
+
+
+def test_broken_exif_is_passed_over(tmp_path):
+    path = str(tmp_path / "a.jpg")
+    Image.new("RGB", (40, 30)).save(path, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    assert image_size(path) == read_image(path).shape[1::-1] == (40, 30)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
+def test_what_begins_like_an_image_but_is_none_is_named(tmp_path, content):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.jpg: not a readable image .*; replace it"):
+        image_size(str(path))
+
+
+def test_an_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("1", (200, 200)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match=r"a\.png: not a readable image"):
+        image_size(str(path))
+
+
+coordinates = st.floats(-1e6, 1e6) | st.integers(-5, 45).map(float)
+
+
+@given(st.lists(st.tuples(*[coordinates] * 4).map(list), max_size=5))
+def test_cleaned_boxes_lie_in_the_image_and_hold_what_they_held_of_it(found):
+    width, height = 40, 30
+    record = {
+        "file_name": "a.jpg",
+        "source": "a.xml",
+        "width": width,
+        "height": height,
+        "annotations": [
+            {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "number": i} for i, box in enumerate(found)
+        ],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "image_size", lambda file_name: (width, height))
+        (image,) = clean([record], "boxes")
+    points = np.random.default_rng(0).uniform(0, (width, height), (500, 2))
+    kept = {a["number"]: a["bbox"] for a in image["annotations"]}
+    for x0, y0, x1, y1 in kept.values():
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
+    for number, box in enumerate(found):
+        now = kept.get(number, [0, 0, 0, 0])
+        inside = [((points >= b[:2]) & (points < b[2:])).all(axis=1) for b in (box, now)]
+        np.testing.assert_array_equal(*inside)
+
+
+def test_what_was_read_is_left_as_it_was(voc):
+    box = {"bbox": [-3.0, 0.0, 5.0, 5.0], "bbox_mode": BoxMode.XYXY_ABS}
+    voc.add("a")
+    record = {
+        "file_name": str(voc.images / "a.jpg"),
+        "source": "a.xml",
+        "width": 1,
+        "height": 1,
+        "annotations": [box],
+    }
+    (image,) = clean([record], "a")
+    assert boxes(image) == [[0, 0, 5, 5]]
+    assert record["annotations"] == [{"bbox": [-3.0, 0.0, 5.0, 5.0], "bbox_mode": box["bbox_mode"]}]
+    assert (record["width"], record["source"]) == (1, "a.xml")
+    assert "source" not in image
