@@ -189,15 +189,20 @@ class BestCheckpointer(hooks.BestCheckpointer):
 class RankingPrinter(EventWriter):
     """Prints what `apdet.modeling.ranking.log_ranking` recorded, as one line."""
 
+    def __init__(self):
+        self._printed = -1
+
     def write(self) -> None:
         latest = get_event_storage().latest()
-        if "ranking/num_positives" not in latest:
+        count, iteration = latest.get("ranking/num_positives", (0, -1))
+        if iteration <= self._printed:
             return
-        value = {key: latest.get(f"ranking/{key}", (float("nan"),))[0] for key in _RANKING_KEYS}
+        self._printed = iteration
+        relevant, _ = latest["ranking/num_relevant_negatives"]
+        ap, measured = latest.get("ranking/AP", (float("nan"), -1))
         logger.info(
             " ranking: AP %.1f, %d positives, %d relevant negatives",
-            *(value[key] for key in _RANKING_KEYS),
+            ap if measured == iteration else float("nan"),
+            count,
+            relevant,
         )
-
-
-_RANKING_KEYS = ("AP", "num_positives", "num_relevant_negatives")

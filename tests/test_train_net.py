@@ -93,6 +93,7 @@ def test_a_training_leaves_its_results_and_pictures(config, output):
     logged = {key for line in lines for key in line}
     assert {"loss_cls", "loss_box_reg", "lr", "bbox/AP", "ranking/AP"} <= logged
     assert {"ranking/num_positives", "ranking/num_relevant_negatives"} <= logged
+    assert (output / "log.txt").read_text().count(" ranking: AP ") == 1  # every 20th iteration
 
 
 def test_evaluating_the_final_checkpoint_gives_the_results_of_the_training(

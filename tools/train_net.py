@@ -54,15 +54,15 @@ def setup(args):
         cfg.MODEL.DEVICE = args.device
     elif cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
-    setup_logger(name="apdet", distributed_rank=comm.get_rank())
+    goes_on = args.resume or args.eval_only or args.dry_run
+    check_output_dir(cfg.OUTPUT_DIR, may_hold_a_run=goes_on, create=not args.dry_run)
+    log_to = None if args.dry_run else cfg.OUTPUT_DIR
+    setup_logger(log_to, name="apdet", distributed_rank=comm.get_rank())
     logging.getLogger("apdet").info("Device: %s", cfg.MODEL.DEVICE)
     register_datasets(cfg)
     cfg.freeze()
-    goes_on = args.resume or args.eval_only or args.dry_run
-    check_output_dir(cfg.OUTPUT_DIR, may_hold_a_run=goes_on, create=not args.dry_run)
     if not args.dry_run:
         default_setup(cfg, args)
-        setup_logger(cfg.OUTPUT_DIR, name="apdet", distributed_rank=comm.get_rank())
     return cfg
 
 
