@@ -1,12 +1,10 @@
 """Detectron2's training loop, with what a long training on one's own data asks of it."""
 
 import logging
-import time
 import weakref
 
-import torch
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
+from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.modeling import build_model
 from detectron2.utils import comm
@@ -20,10 +18,9 @@ from apdet.data.sampler import ResumableSampler
 from apdet.data.training import training_dicts
 from apdet.errors import UserError
 from apdet.evaluation import build_evaluator, write_report
+from apdet.mixed_precision import build_stepper
 
 logger = logging.getLogger(__name__)
-
-_PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Trainer(DefaultTrainer):
@@ -44,7 +41,7 @@ class Trainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg, seed=self.sampler_seed)
         model = create_ddp_model(model, broadcast_buffers=False)
-        self._trainer = _build_stepper(cfg, model, data_loader, optimizer)
+        self._trainer = build_stepper(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(
             model,
@@ -140,40 +137,6 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)
         self.sampler_seed = state_dict["sampler_seed"]
-
-
-class AutocastTrainer(AMPTrainer):
-    """Detectron2's mixed-precision step on any device, and without a loss scale in bfloat16."""
-
-    def __init__(self, model, data_loader, optimizer, *, device: str, precision: torch.dtype):
-        scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)
-        super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=precision)
-        self.device = device
-
-    def run_step(self) -> None:
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        with torch.autocast(self.device, dtype=self.precision):
-            losses = self.model(data)
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
-        self.after_backward()
-        self._write_metrics(losses, data_time)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-
-
-def _build_stepper(cfg, model, data_loader, optimizer) -> SimpleTrainer:
-    if not cfg.SOLVER.AMP.ENABLED:
-        return SimpleTrainer(model, data_loader, optimizer)
-    name = cfg.SOLVER.AMP.PRECISION
-    if name not in _PRECISIONS:
-        raise UserError(f"SOLVER.AMP.PRECISION is {name!r}; choose one of {list(_PRECISIONS)}")
-    device = torch.device(cfg.MODEL.DEVICE).type
-    return AutocastTrainer(
-        model, data_loader, optimizer, device=device, precision=_PRECISIONS[name]
-    )
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
