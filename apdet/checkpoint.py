@@ -84,7 +84,14 @@ class Checkpointer(DetectionCheckpointer):
         self._strict, self._path = strict, path
         if path and "://" not in path and not os.path.isfile(path):
             raise UserError(f"{path}: no such checkpoint; see MODEL.WEIGHTS and OUTPUT_DIR")
-        return super().load(path, checkpointables)
+        try:
+            return super().load(path, checkpointables)
+        except OSError as error:
+            self._parsed_url_during_load = None
+            raise UserError(
+                f"{path}: cannot be read: {error}. Download it by hand and name the file: "
+                "MODEL.WEIGHTS <file>"
+            ) from error
 
     def resume_or_load(self, path: str, *, resume: bool = True):
         """Resume from the last checkpoint of the folder if there is one, else load ``path``."""

@@ -1,5 +1,6 @@
 import os
 import pickle
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -78,6 +79,17 @@ def test_a_broken_file_is_named(tmp_path, suffix, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.pth: no such checkpoint"):
         Checkpointer(model()).load(str(tmp_path / "gone.pth"))
+
+
+def test_weights_that_cannot_be_downloaded_are_named(monkeypatch):
+    checkpointer = Checkpointer(model())
+
+    def offline(*args, **kwargs):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(checkpointer.path_manager, "get_local_path", offline)
+    with pytest.raises(UserError, match=r"R-50\.pkl: cannot be read: .*no route.* by hand"):
+        checkpointer.load("detectron2://ImageNetPretrained/MSRA/R-50.pkl")
 
 
 def test_another_class_count_is_an_error_that_lists_the_weights(tmp_path):

@@ -118,8 +118,16 @@ def test_missing_files_and_folders_are_named(coco, tmp_path):
         ("annotations", {"category_id": "1"}, "\"category_id\" is '1'"),
         ("annotations", {"category_id": True}, '"category_id" is True'),
         ("annotations", {"bbox": [1, 2, 3]}, "annotation of id 1: .* write four finite numbers"),
-        ("annotations", {"bbox": [1, 2, 3, "4"]}, "annotation of id 1: .* write four finite numbers"),
-        ("annotations", {"bbox": [1, 2, 3, None]}, "annotation of id 1: .* write four finite numbers"),
+        (
+            "annotations",
+            {"bbox": [1, 2, 3, "4"]},
+            "annotation of id 1: .* write four finite numbers",
+        ),
+        (
+            "annotations",
+            {"bbox": [1, 2, 3, None]},
+            "annotation of id 1: .* write four finite numbers",
+        ),
         ("annotations", {"bbox": "1 2 3 4"}, "\"bbox\" is '1 2 3 4'"),
         ("annotations", {"bbox": [1, 2, 3, float("nan")]}, "write four finite numbers"),
         ("annotations", {"bbox": [1, 2, float("inf"), 4]}, "write four finite numbers"),

@@ -1,0 +1,143 @@
+import pytest
+import yaml
+from conftest import CONFIGS
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from apdet.config import load_config
+from apdet.data.register import register_datasets
+from apdet.errors import UserError
+
+
+@pytest.fixture
+def registered(tmp_path):
+    """A function from entries, and other keys of DATASETS, to the config that registers them."""
+
+    def register(*entries, name="config.yaml", **keys):
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump({"DATASETS": {"REGISTER": list(entries), **keys}}))
+        cfg = load_config(path)
+        cfg.freeze()
+        register_datasets(cfg)
+        return cfg
+
+    return register
+
+
+@pytest.fixture
+def birds(voc):
+    """Entries of a training set of the classes 2, 10 and owl, and of a test set of one of them."""
+    voc.add("a", [("owl", 1, 1, 5, 5), ("10", 2, 2, 9, 9)]).add("b", [("2", 1, 1, 4, 4)])
+    voc.add("c", [("10", 3, 3, 8, 8)]).split("train", "a", "b").split("test", "c")
+    common = {"format": "voc", "root": "voc"}
+    return [{"name": f"birds_{s}", "split": s, **common} for s in ("train", "test")]
+
+
+def classes_of(name):
+    return MetadataCatalog.get(name).thing_classes
+
+
+def test_classes_are_those_of_the_training_set_in_natural_order(registered, birds):
+    cfg = registered(*birds, TRAIN=["birds_train"], TEST=["birds_test"])
+    assert classes_of("birds_train") == classes_of("birds_test") == ["2", "10", "owl"]
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == cfg.MODEL.ROI_HEADS.NUM_CLASSES == 3
+    assert cfg.is_frozen()
+    (image,) = DatasetCatalog.get("birds_test")
+    assert [a["category_id"] for a in image["annotations"]] == [1]
+
+
+def test_paths_start_from_the_config_and_not_from_where_one_stands(
+    registered, birds, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    registered(*birds, TRAIN=["birds_train"])
+    assert len(DatasetCatalog.get("birds_train")) == 2
+
+
+def test_classes_that_are_given_are_taken_in_their_order(registered, birds):
+    birds[1]["classes"] = ["owl", "10", "hawk", 2]
+    registered(*birds, TRAIN=["birds_train"])
+    assert classes_of("birds_train") == ["owl", "10", "hawk", "2"]
+
+
+def test_given_classes_have_to_agree(registered, birds):
+    birds[0]["classes"], birds[1]["classes"] = ["owl", "2", "10"], ["2", "10", "owl"]
+    with pytest.raises(UserError, match=r"'birds_train' has the classes .* give both the same"):
+        registered(*birds)
+
+
+def test_a_class_of_the_test_set_that_is_not_trained_is_an_error_at_once(registered, birds, voc):
+    voc.add("d", [("crow", 1, 1, 5, 5)]).split("test", "d")
+    with pytest.raises(UserError, match=r"d\.xml: class 'crow' .* `classes: \[\.\.\.\]`"):
+        registered(*birds, TRAIN=["birds_train"], TEST=["birds_test"])
+
+
+def test_coco_files_that_number_classes_differently_share_one_list(registered, coco, tmp_path):
+    coco.add(1, [(2, 0, 0, 5, 5)]).write()
+    other = type(coco)(tmp_path / "other", categories=[(7, "dog"), (9, "cat")])
+    other.add(5, [(7, 0, 0, 5, 5), (9, 0, 0, 6, 6)]).write()
+    entries = [
+        {"name": f"pets_{i}", "format": "coco", "json": str(c.json), "images": str(c.images)}
+        for i, c in enumerate((coco, other))
+    ]
+    registered(*entries, TRAIN=["pets_0"], TEST=["pets_1"])
+    assert classes_of("pets_1") == ["cat", "dog"]
+    assert MetadataCatalog.get("pets_1").thing_dataset_id_to_contiguous_id == {9: 0, 7: 1}
+    (image,) = DatasetCatalog.get("pets_1")
+    assert [a["category_id"] for a in image["annotations"]] == [1, 0]
+
+
+def test_a_set_without_annotations_is_known_as_such(registered, birds, voc):
+    voc.add("x").split("bare", "x")
+    (voc.xml / "x.xml").unlink()
+    bare = {"name": "bare", "format": "voc", "root": "voc", "split": "bare"}
+    registered(*birds, bare, TRAIN=["birds_train"], TEST=["bare"])
+    assert not MetadataCatalog.get("bare").annotated
+    assert MetadataCatalog.get("birds_train").annotated
+
+
+def test_registering_again_replaces_the_former(registered, birds, voc):
+    registered(*birds, TRAIN=["birds_train"])
+    voc.split("train", "a")
+    registered(*birds, TRAIN=["birds_train"])
+    assert len(DatasetCatalog.get("birds_train")) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "entry 'birds_train' has .*colour.*an entry is one of"),
+        ({"format": "coco"}, "entry 'birds_train' has .*an entry is one of"),
+        ({"split": None}, "entry 'birds_train' has .*an entry is one of"),
+        ({"name": None}, "an entry is one of"),
+        ({"name": "birds_test"}, "'birds_test' is taken; choose another"),
+        ({"name": "coco_2017_val"}, "'coco_2017_val' is taken; choose another"),
+        ({"root": "gone"}, "gone: no such folder; correct `root` of 'birds_train'"),
+        ({"split": "trian"}, r"trian\.txt: no such split file; there are: test, train"),
+    ],
+)
+def test_a_wrong_entry_is_named(registered, birds, change, message):
+    for key, value in change.items():
+        birds[0].pop(key, None)
+        if value is not None:
+            birds[0][key] = value
+    with pytest.raises(UserError, match=message):
+        registered(*birds, TRAIN=[birds[0].get("name", "")])
+
+
+def test_a_list_is_asked_for(registered):
+    with pytest.raises(UserError, match=r"DATASETS\.REGISTER has 'birds'; an entry is one of"):
+        registered("birds")
+
+
+def test_an_unknown_name_is_answered_with_those_like_it(registered, birds):
+    with pytest.raises(
+        UserError, match="'birds_trian', which is no data set; did you mean birds_t"
+    ):
+        registered(*birds, TRAIN=["birds_trian"])
+
+
+def test_a_builtin_set_sets_the_number_of_classes_too():
+    cfg = load_config(CONFIGS / "VOC" / "retinanet_R50_512_ap.yaml")
+    register_datasets(cfg)
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 20

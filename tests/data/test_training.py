@@ -1,0 +1,63 @@
+import pytest
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from apdet.data.training import training_dicts
+from apdet.errors import UserError
+
+
+def box(**flags):
+    return {"bbox": [0, 0, 5, 5], "bbox_mode": 0, "category_id": 0, "iscrowd": 0, **flags}
+
+
+DIFFICULT = box(iscrowd=1, difficult=1)
+CROWD = box(iscrowd=1)
+
+
+def settings(*images, keep_empty=False, on_difficult=False):
+    dicts = [{"file_name": str(i), "annotations": list(boxes)} for i, boxes in enumerate(images)]
+    DatasetCatalog.register("some", lambda: dicts)
+    MetadataCatalog.get("some").thing_classes = ["thing"]
+    return CfgNode(
+        {
+            "DATASETS": {"TRAIN": ["some"], "TRAIN_ON_DIFFICULT": on_difficult},
+            "DATALOADER": {"FILTER_EMPTY_ANNOTATIONS": not keep_empty},
+        }
+    )
+
+
+def names(cfg):
+    return [image["file_name"] for image in training_dicts(cfg)]
+
+
+def test_images_without_a_box_to_train_on_are_left_out():
+    assert names(settings([], [box()], [DIFFICULT], [CROWD], [CROWD, box()])) == ["1", "4"]
+
+
+def test_images_without_a_box_stay_if_asked_for():
+    assert names(settings([], [box()], keep_empty=True)) == ["0", "1"]
+
+
+def test_difficult_boxes_are_trained_on_if_asked_for_but_crowds_never():
+    cfg = settings([], [DIFFICULT], [CROWD], [DIFFICULT, CROWD], on_difficult=True)
+    images = training_dicts(cfg)
+    flags = [[a["iscrowd"] for a in image["annotations"]] for image in images]
+    assert flags == [[0], [0, 1]]
+    # The evaluation of the same set is not to change.
+    assert DatasetCatalog.get("some")[1]["annotations"] == [DIFFICULT]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [([[], []], "has no annotated box to train on"), ([[DIFFICULT]], "only boxes that are")],
+)
+def test_a_set_without_boxes_is_named(images, message):
+    with pytest.raises(UserError, match=rf"DATASETS.TRAIN \['some'\] .*{message}"):
+        training_dicts(settings(*images))
+
+
+def test_training_on_nothing_is_an_error():
+    cfg = settings()
+    cfg.DATASETS.TRAIN = []
+    with pytest.raises(UserError, match=r"DATASETS\.TRAIN is empty"):
+        training_dicts(cfg)
