@@ -65,8 +65,8 @@ def _checked(entries: Any) -> list[dict[str, Any]]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise UserError(f"DATASETS.REGISTER has {entry!r}; an entry is one of {_FORMS}")
         name, keys = entry["name"], set(entry) - {"name", "classes"}
-        is_coco = "json" in keys
-        if keys not in _LAYOUTS or entry["format"] != ("coco" if is_coco else "voc"):
+        is_known = keys in _LAYOUTS and entry["format"] == ("coco" if "json" in keys else "voc")
+        if not is_known or not isinstance(entry.get("classes", []), list | tuple):
             raise UserError(
                 f"DATASETS.REGISTER: the entry {name!r} has {entry}; an entry is one of {_FORMS}, "
                 "each with or without classes: [...]"

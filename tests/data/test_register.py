@@ -108,6 +108,7 @@ def test_registering_again_replaces_the_former(registered, birds, voc):
     [
         ({"colour": "red"}, "entry 'birds_train' has .*colour.*an entry is one of"),
         ({"format": "coco"}, "entry 'birds_train' has .*an entry is one of"),
+        ({"classes": "owl"}, "entry 'birds_train' has .*an entry is one of"),
         ({"split": None}, "entry 'birds_train' has .*an entry is one of"),
         ({"name": None}, "an entry is one of"),
         ({"name": "birds_test"}, "'birds_test' is taken; choose another"),
