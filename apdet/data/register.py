@@ -53,6 +53,7 @@ def register_datasets(cfg: CfgNode) -> None:
         _check_name(name)
         if name in readers:
             DatasetCatalog.get(name)  # what is wrong with it should not wait for the evaluation
+    _check_classes(used)
     if used:
         _set_num_classes(cfg, used[0])
 
@@ -70,6 +71,11 @@ def _checked(entries: Any) -> list[dict[str, Any]]:
             raise UserError(
                 f"DATASETS.REGISTER: the entry {name!r} has {entry}; an entry is one of {_FORMS}, "
                 "each with or without classes: [...]"
+            )
+        classes = [str(c) for c in entry.get("classes", [])]
+        if len(set(classes)) < len(classes):
+            raise UserError(
+                f"DATASETS.REGISTER: the classes of {name!r} repeat one: {classes}; name each once"
             )
         if name in names or (name in DatasetCatalog and name not in _ours):
             raise UserError(f"DATASETS.REGISTER: the name {name!r} is taken; choose another")
@@ -127,7 +133,7 @@ def _register(entry: dict[str, Any], reader: Any, class_names: Sequence[str]) ->
 def _check_name(name: str) -> None:
     if name not in DatasetCatalog:
         close = difflib.get_close_matches(name, DatasetCatalog.keys(), n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
         raise UserError(
             f"DATASETS.TRAIN or TEST names {name!r}, which is no data set{hint} "
             f"Register your own under DATASETS.REGISTER, as {_FORMS}"
@@ -138,6 +144,22 @@ def _check_name(name: str) -> None:
             f"{json_file}: no such file; put the data set {name} there, or set DETECTRON2_DATASETS "
             "to the folder that holds it (datasets/README.md shows the layout)"
         )
+
+
+def _check_classes(used: Sequence[str]) -> None:
+    """A model has one list of classes: so must all the data sets that it meets."""
+    listed = {name: MetadataCatalog.get(name).get("thing_classes") for name in used}
+    for name, class_names in listed.items():
+        if not class_names:
+            raise UserError(
+                f"DATASETS.TRAIN or TEST: {name!r} has no class; annotate boxes, or list "
+                "`classes: [...]` in its entry of DATASETS.REGISTER"
+            )
+        if class_names != listed[used[0]]:
+            raise UserError(
+                f"DATASETS.TRAIN and TEST: {used[0]!r} has the classes {listed[used[0]]}, but "
+                f"{name!r} has {class_names}; list the same `classes: [...]` in DATASETS.REGISTER"
+            )
 
 
 def _set_num_classes(cfg: CfgNode, name: str) -> None:

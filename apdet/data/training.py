@@ -1,6 +1,7 @@
 """The images that a detector is trained on."""
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.data.build import (
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
@@ -16,11 +17,14 @@ def training_dicts(cfg: CfgNode) -> list[dict]:
     left out unless ``DATASETS.TRAIN_ON_DIFFICULT``, and crowds of COCO always are.
 
     Raises:
-        UserError: no data set is named, or none has a box.
+        UserError: no data set is named, one is not annotated, or none has a box.
     """
     names = list(cfg.DATASETS.TRAIN)
     if not names:
         raise UserError("DATASETS.TRAIN is empty; name the data sets to train on")
+    bare = [name for name in names if not MetadataCatalog.get(name).get("annotated", True)]
+    if bare:
+        raise UserError(f"DATASETS.TRAIN {bare} has no annotated box to train on; take it out")
     dicts = get_detection_dataset_dicts(names, filter_empty=False)
     if not any(image.get("annotations") for image in dicts):
         raise UserError(f"DATASETS.TRAIN {names} has no annotated box to train on")

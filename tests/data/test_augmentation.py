@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from apdet.data.augmentation import RandomExpand, build_augmentation, ssd_augmentation
+from apdet.data.mapper import build_mapper
+from apdet.data.voc import load_voc
 from apdet.errors import UserError
 
 
@@ -45,6 +47,32 @@ def test_a_painted_rectangle_stays_in_its_box():
     assert moved > 20
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_boxes_of_what_the_detector_sees_lie_in_the_image(cfg, voc, seed):
+    cfg.INPUT.SSD_AUGMENTATION, cfg.INPUT.RANDOM_FLIP = True, "horizontal"
+    voc.add("a", [("cat", 1, 1, 40, 30), ("cat", 30, 20, 40, 30), ("cat", 1, 1, 3, 3)])
+    (image,) = load_voc(voc.images, voc.xml)
+    np.random.seed(seed)
+    mapped = build_mapper(cfg, is_train=True)(image)
+    assert mapped["image"].shape == (3, 64, 64)
+    boxes = mapped["instances"].gt_boxes.tensor
+    assert (boxes >= 0).all()
+    assert (boxes <= 64).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_images_without_boxes_are_augmented_too():
+    image, _ = painted()
+    shapes = set()
+    for boxes in (np.zeros((0, 4)), None):
+        for _ in range(20):
+            aug_input = T.AugInput(image.copy(), boxes=boxes)
+            T.AugmentationList(ssd_augmentation("BGR", [0.0, 0.0, 0.0]))(aug_input)
+            shapes.add(aug_input.image.shape)
+            assert boxes is None or aug_input.boxes.shape == (0, 4)
+    assert len(shapes) > 10
+
+
 def test_photometric_distortion_moves_nothing_and_changes_colours():
     image, boxes = painted()
     image[image == 0] = 60
@@ -76,16 +104,20 @@ def test_expansion_fills_with_the_mean_and_is_left_out_half_of_the_time():
     assert 70 < expanded < 130
 
 
-@pytest.mark.parametrize(("flip", "flipped"), [("none", 0), ("horizontal", 0.5)])
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # of fvcore
+@pytest.mark.parametrize(
+    ("flip", "flipped"), [("none", (0, 0)), ("horizontal", (0.5, 0)), ("vertical", (0, 0.5))]
+)
 def test_the_config_decides_on_size_and_flips(cfg, flip, flipped):
     cfg.INPUT.RANDOM_FLIP = flip
     image, boxes = painted()
-    flips = 0
+    flips = np.zeros(2)
     for seed in range(100):
         np.random.seed(seed)
         result, (box,) = augment(build_augmentation(cfg, is_train=True), image, boxes)
         assert result.shape == (64, 64, 3)
-        flips += box[0] > 20
+        np.testing.assert_allclose(extent(result), box, atol=1)
+        flips += box[:2] > (20, 16)  # (16, 12.8) as it was, (32, 19.2) if flipped
     assert flips / 100 == pytest.approx(flipped, abs=0.15)
 
 

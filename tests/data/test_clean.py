@@ -86,6 +86,7 @@ def test_boxes_of_a_turned_image_are_kept_within_it_as_it_is_seen(voc, flaws):
     assert flaws() == []
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_broken_exif_is_passed_over(tmp_path):
     path = str(tmp_path / "a.jpg")
     Image.new("RGB", (40, 30)).save(path, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")

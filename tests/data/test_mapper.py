@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,7 @@ def test_it_gives_what_detectron2s_mapper_gives(cfg, image, is_train):
     ours = build_mapper(cfg, is_train)(image)
     theirs = DatasetMapper(cfg, is_train)(image)
     assert ours.keys() == theirs.keys()
+    assert "annotations" not in ours
     torch.testing.assert_close(ours["image"], theirs["image"], rtol=0, atol=0)
     if is_train:
         ours, theirs = ours["instances"], theirs["instances"]
@@ -41,6 +44,20 @@ def test_an_image_without_boxes_has_empty_instances(cfg, image, ssd):
         instances = build_mapper(cfg, is_train=True)(image)["instances"]
         assert len(instances) == 0
         assert instances.gt_boxes.tensor.shape == (0, 4)
+
+
+def test_crowds_and_difficult_boxes_do_not_decide_on_the_crops(cfg, image):
+    cfg.INPUT.SSD_AUGMENTATION = True
+    mapper = build_mapper(cfg, is_train=True)
+    crowd = {"bbox": [0, 0, 1, 1], "bbox_mode": 0, "category_id": 0, "iscrowd": 1}
+    for seed in range(20):
+        results = []
+        for annotations in (image["annotations"], [*image["annotations"], crowd]):
+            np.random.seed(seed)
+            random.seed(seed)
+            results.append(mapper({**image, "annotations": annotations}))
+        torch.testing.assert_close(results[0]["image"], results[1]["image"], rtol=0, atol=0)
+        assert len(results[1]["instances"]) <= 1
 
 
 def test_the_dataset_dict_is_left_as_it_was(cfg, image):

@@ -2,10 +2,13 @@ import pytest
 import yaml
 from conftest import CONFIGS
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import pascal_voc
 
 from apdet.config import load_config
 from apdet.data.register import register_datasets
 from apdet.errors import UserError
+
+CLASS_NAMES = list(pascal_voc.CLASS_NAMES)
 
 
 @pytest.fixture
@@ -108,6 +111,7 @@ def test_registering_again_replaces_the_former(registered, birds, voc):
     [
         ({"colour": "red"}, "entry 'birds_train' has .*colour.*an entry is one of"),
         ({"format": "coco"}, "entry 'birds_train' has .*an entry is one of"),
+        ({"classes": ["owl", "10", "owl"]}, "classes of 'birds_train' repeat one: .*owl"),
         ({"classes": "owl"}, "entry 'birds_train' has .*an entry is one of"),
         ({"split": None}, "entry 'birds_train' has .*an entry is one of"),
         ({"name": None}, "an entry is one of"),
@@ -126,6 +130,66 @@ def test_a_wrong_entry_is_named(registered, birds, change, message):
         registered(*birds, TRAIN=[birds[0].get("name", "")])
 
 
+def test_sets_in_use_have_to_have_the_same_classes(registered, birds, voc, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    type(voc)(tmp_path / "VOC2007").add("1", [("cat", 1, 1, 9, 9)]).split("trainval", "1")
+    with pytest.raises(
+        UserError, match=r"'voc_2007_trainval' has .* but 'birds_test' has \['10'\]"
+    ):
+        registered(birds[1], TRAIN=["voc_2007_trainval"], TEST=["birds_test"])
+    voc.add("c", [("cat", 3, 3, 8, 8)])
+    cfg = registered(
+        {**birds[1], "classes": CLASS_NAMES}, TRAIN=["voc_2007_trainval"], TEST=["birds_test"]
+    )
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 20
+    (image,) = DatasetCatalog.get("birds_test")
+    assert CLASS_NAMES[image["annotations"][0]["category_id"]] == "cat"
+
+
+def test_a_set_whose_classes_nobody_tells_is_named(registered, birds, voc):
+    voc.add("x").split("test", "x")
+    with pytest.raises(UserError, match=r"'birds_test' has no class.*`classes: \[\.\.\.\]`"):
+        registered(birds[1], TEST=["birds_test"])
+    birds[1]["classes"] = ["crow"]
+    assert registered(birds[1], TEST=["birds_test"]).MODEL.RETINANET.NUM_CLASSES == 1
+
+
+def test_a_folder_of_images_and_one_of_annotations_need_no_split(registered, birds, tmp_path):
+    entry = {"name": "all", "format": "voc", "images": "voc/JPEGImages"}
+    registered({**entry, "annotations": "voc/Annotations"}, TRAIN=["all"])
+    images = DatasetCatalog.get("all")
+    assert [image["image_id"] for image in images] == ["a", "b", "c"]
+    assert images[0]["file_name"] == str(tmp_path / "voc" / "JPEGImages" / "a.jpg")
+
+
+def test_registering_again_may_name_another_place(registered, birds, voc, tmp_path):
+    registered(*birds, TRAIN=["birds_train"])
+    other = type(voc)(tmp_path / "other").add("z", [("rook", 1, 1, 5, 5)]).split("train", "z")
+    registered({**birds[0], "root": "other"}, TRAIN=["birds_train"])
+    (image,) = DatasetCatalog.get("birds_train")
+    assert image["file_name"] == str(other.images / "z.jpg")
+    assert classes_of("birds_train") == ["rook"]
+
+
+def test_a_config_may_build_on_another_one_in_another_folder(birds, tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "base.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "_BASE_": str(CONFIGS / "Base-RetinaNet-AP.yaml"),
+                "DATASETS": {"REGISTER": birds, "TRAIN": ["birds_train"]},
+            }
+        )
+    )
+    (tmp_path / "below" / "mine.yaml").write_text("_BASE_: ../base.yaml\n")
+    cfg = load_config(tmp_path / "below" / "mine.yaml")
+    assert not cfg.is_frozen()
+    register_datasets(cfg)
+    assert not cfg.is_frozen()
+    assert cfg.MODEL.META_ARCHITECTURE == "RankingRetinaNet"
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 3
+
+
 def test_a_list_is_asked_for(registered):
     with pytest.raises(UserError, match=r"DATASETS\.REGISTER has 'birds'; an entry is one of"):
         registered("birds")
@@ -136,6 +200,8 @@ def test_an_unknown_name_is_answered_with_those_like_it(registered, birds):
         UserError, match="'birds_trian', which is no data set; did you mean birds_t"
     ):
         registered(*birds, TRAIN=["birds_trian"])
+    with pytest.raises(UserError, match=r"'#', which is no data set\. Register your own under"):
+        registered(*birds, TRAIN=["#"])
 
 
 def test_a_builtin_set_sets_the_number_of_classes_too():

@@ -61,3 +61,13 @@ def test_training_on_nothing_is_an_error():
     cfg.DATASETS.TRAIN = []
     with pytest.raises(UserError, match=r"DATASETS\.TRAIN is empty"):
         training_dicts(cfg)
+
+
+def test_a_set_without_annotations_is_not_trained_on_beside_one_with_them():
+    cfg = settings([box()])
+    DatasetCatalog.register("bare", lambda: [{"file_name": "0"}])
+    MetadataCatalog.get("bare").set(thing_classes=["thing"], annotated=False)
+    for names in (["some", "bare"], ["bare", "some"]):
+        cfg.DATASETS.TRAIN = names
+        with pytest.raises(UserError, match=r"\['bare'\] has no annotated box .*; take it out"):
+            training_dicts(cfg)
