@@ -93,6 +93,13 @@ def test_the_filename_in_the_xml_decides_where_it_must(voc):
     assert load(voc, ids=["b"])[0]["file_name"] == str(voc.images / "b.png")
 
 
+def test_of_images_of_one_stem_the_photograph_is_taken(voc):
+    for suffix in (".bmp", ".jpg", ".png"):
+        voc.add("a", suffix=suffix)
+    voc.annotate("a", filename="elsewhere.tif")
+    assert load(voc)[0]["file_name"] == str(voc.images / "a.jpg")
+
+
 def test_xml_without_objects_is_an_image_without_boxes(voc):
     (image,) = load(voc.add("a"))
     assert image["annotations"] == []
@@ -204,7 +211,8 @@ LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
 
 
 @pytest.mark.parametrize(
-    "entities", [f'<!ENTITY l0 "ha">{LAUGHS}', '<!ENTITY l9 SYSTEM "{secret}">']
+    "entities",
+    [f'<!ENTITY l0 "ha">{LAUGHS}', '<!ENTITY l9 SYSTEM "{secret}">', "<!ELEMENT annotation ANY>"],
 )
 def test_entities_are_refused_and_not_read(voc, tmp_path, entities):
     secret = tmp_path / "secret.txt"
