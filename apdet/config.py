@@ -78,11 +78,14 @@ class _ConfigFile(CfgNode):
             loaded = None
         if not isinstance(loaded, dict):
             raise UserError(f"{filename}: a config file must hold a mapping of keys")
-        entries = loaded.get("DATASETS", {}).get("REGISTER", [])
+        datasets = loaded.get("DATASETS")
+        entries = datasets.get("REGISTER") if isinstance(datasets, dict) else None
         folder = Path(filename).resolve().parent
         for entry in entries if isinstance(entries, list) else []:
-            for key in {"root", "images", "annotations", "json"} & set(entry):
-                entry[key] = str(folder / entry[key])
+            # What is no mapping of strings is left to register_datasets to complain about.
+            for key in {"root", "images", "annotations", "json"}:
+                if isinstance(entry, dict) and isinstance(entry.get(key), str):
+                    entry[key] = str(folder / entry[key])
         return loaded
 
 

@@ -67,7 +67,8 @@ def _checked(entries: Any) -> list[dict[str, Any]]:
             raise UserError(f"DATASETS.REGISTER has {entry!r}; an entry is one of {_FORMS}")
         name, keys = entry["name"], set(entry) - {"name", "classes"}
         is_known = keys in _LAYOUTS and entry["format"] == ("coco" if "json" in keys else "voc")
-        if not is_known or not isinstance(entry.get("classes", []), list | tuple):
+        is_path = all(isinstance(entry[key], str) for key in keys - {"split"})
+        if not (is_known and is_path) or not isinstance(entry.get("classes", []), list | tuple):
             raise UserError(
                 f"DATASETS.REGISTER: the entry {name!r} has {entry}; an entry is one of {_FORMS}, "
                 "each with or without classes: [...]"

@@ -4,7 +4,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.pascal_voc import CLASS_NAMES, load_voc_instances
 
 from apdet.config import load_config
-from apdet.data.builtin import VOC_SPLITS, register_voc
+from apdet.data.builtin import VOC_SPLITS, datasets_root, register_voc
 from apdet.data.register import register_datasets
 from apdet.errors import UserError
 
@@ -37,6 +37,12 @@ def test_the_test_set_of_2012_needs_no_annotations(root, voc):
     (image,) = DatasetCatalog.get("voc_2012_test")
     assert "annotations" not in image
     assert not MetadataCatalog.get("voc_2012_test").annotated
+
+
+def test_the_root_may_start_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
+    assert datasets_root() == tmp_path / "data"
 
 
 @pytest.mark.parametrize("name", VOC_SPLITS)

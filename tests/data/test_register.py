@@ -112,6 +112,7 @@ def test_registering_again_replaces_the_former(registered, birds, voc):
         ({"colour": "red"}, "entry 'birds_train' has .*colour.*an entry is one of"),
         ({"format": "coco"}, "entry 'birds_train' has .*an entry is one of"),
         ({"classes": ["owl", "10", "owl"]}, "classes of 'birds_train' repeat one: .*owl"),
+        ({"root": 5}, "entry 'birds_train' has .*an entry is one of"),
         ({"classes": "owl"}, "entry 'birds_train' has .*an entry is one of"),
         ({"split": None}, "entry 'birds_train' has .*an entry is one of"),
         ({"name": None}, "an entry is one of"),
@@ -188,6 +189,12 @@ def test_a_config_may_build_on_another_one_in_another_folder(birds, tmp_path):
     assert not cfg.is_frozen()
     assert cfg.MODEL.META_ARCHITECTURE == "RankingRetinaNet"
     assert cfg.MODEL.RETINANET.NUM_CLASSES == 3
+
+
+@pytest.mark.parametrize("entry", [5, None, ["birds"]])
+def test_an_entry_is_a_mapping(registered, entry):
+    with pytest.raises(UserError, match="an entry is one of"):
+        registered(entry)
 
 
 def test_a_list_is_asked_for(registered):
