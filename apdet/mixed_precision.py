@@ -49,3 +49,8 @@ class AutocastTrainer(AMPTrainer):
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        # A training begun in another precision has no loss scale to go on with.
+        scale = state_dict.get("grad_scaler") or self.grad_scaler.state_dict()
+        super().load_state_dict({**state_dict, "grad_scaler": scale})

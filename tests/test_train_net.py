@@ -198,6 +198,14 @@ def test_it_trains_in_mixed_precision_on_the_cpu(config, output, precision):
     assert not torch.equal(first[bias], last[bias])
 
 
+def test_the_precision_may_change_when_a_training_is_resumed(config, output):
+    train(config, "SOLVER.MAX_ITER", 2)
+    mixed = ["--resume", "SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION"]
+    for number, settings in enumerate(([*mixed, "bfloat16"], [*mixed, "float16"], ["--resume"])):
+        train(config, *settings, "SOLVER.MAX_ITER", 4 + 2 * number)
+        assert (output / f"model_000000{3 + 2 * number}.pth").exists()
+
+
 def test_a_dry_run_says_what_a_training_would_be_and_writes_nothing(config, output, capsys):
     train(config, "--dry-run")
     summary = capsys.readouterr().out
