@@ -1,6 +1,7 @@
 """PASCAL VOC as Detectron2 names it, read by our loader."""
 
 import os
+from functools import cache, partial
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -12,8 +13,8 @@ from apdet.errors import UserError
 # VOC 2012's test set has images alone: its annotations were never published.
 VOC_SPLITS = {
     f"voc_{year}_{split}": (year, split)
-    for year, splits in {2007: "trainval train val test", 2012: "trainval train val test"}.items()
-    for split in splits.split()
+    for year in (2007, 2012)
+    for split in ("trainval", "train", "val", "test")
 }
 
 
@@ -24,10 +25,10 @@ def register_voc() -> None:
     safely. The folders are looked for in ``DETECTRON2_DATASETS`` when a set is loaded.
     """
     for name, (year, split) in VOC_SPLITS.items():
-        for catalog in (DatasetCatalog, MetadataCatalog):
-            if name in catalog:
-                catalog.pop(name)
-        DatasetCatalog.register(name, lambda year=year, split=split: _load(year, split))
+        DatasetCatalog.pop(name, None)
+        MetadataCatalog.pop(name, None)
+        # Each evaluation asks for the set again: its thousands of files are to be read once.
+        DatasetCatalog.register(name, cache(partial(_load, year, split)))
         MetadataCatalog.get(name).set(
             thing_classes=list(CLASS_NAMES),
             year=year,
