@@ -33,7 +33,11 @@ setup(
         "PyYAML>=6",
         "tensorboard>=2.14",
     ],
-    extras_require={"dev": ["pytest>=8", "hypothesis>=6", "ruff==0.17.5"]},
+    extras_require={
+        # The losses compiled for the CPU, by apdet.losses.native. The tests check it too.
+        "fast": ["numba>=0.61"],
+        "dev": ["numba>=0.61", "pytest>=8", "hypothesis>=6", "ruff==0.17.5"],
+    },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",

@@ -22,6 +22,9 @@ def add_apdet_config(cfg: CfgNode) -> None:
     cfg.MODEL.CLS_LOSS.NAME = "ap_loss"
     # Its keyword arguments, e.g. {delta: 1.0}; checked against its signature at model building.
     cfg.MODEL.CLS_LOSS.KWARGS = CfgNode(new_allowed=True)
+    # Whether several processes (GPUs) rank the images of all of them as one, exactly, and count
+    # their positives together to normalise. Off, each ranks its own images, as the authors do.
+    cfg.MODEL.CLS_LOSS.GLOBAL_RANKING = False
 
     # Whether weights of another shape than the model's are left out with a warning, as when
     # fine-tuning on other classes; else they are an error.

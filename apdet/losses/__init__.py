@@ -5,6 +5,8 @@ of ``logits`` and holds 1 for a positive, 0 for a negative and -1 for an ignored
 """
 
 from apdet.losses.ap import ap_loss
+from apdet.losses.auc import auc_loss
 from apdet.losses.focal import focal_loss
+from apdet.losses.pnp import pnp_loss
 
-__all__ = ["ap_loss", "focal_loss"]
+__all__ = ["ap_loss", "auc_loss", "focal_loss", "pnp_loss"]

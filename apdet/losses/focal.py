@@ -4,7 +4,7 @@ import torch
 from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor
 
-from apdet.losses.error_driven import check_scores
+from apdet.losses.checks import check_scores
 
 
 def focal_loss(

@@ -1,87 +1,126 @@
 """The two sums that every ranking loss is made of, exact and without a loop over positives.
 
-With positive scores t_1 <= ... <= t_P, other scores s_j, and the piecewise step of half-width delta
-
-    H(x) = clamp(x / (2 delta) + 1/2, 0, 1)                   (arXiv:2008.07294, Eq. 21)
+With positive scores t_1 <= ... <= t_P, other scores s_j, and a step H such as the AP-loss paper's
+(arXiv:2008.07294, Eq. 21: a ramp from 0 at -delta to 1 at delta),
 
     rank sums    R_i = sum_j H(s_j - t_i)                     for every positive i
     blame sums   g_j = sum_i w_i H(s_j - t_i)                 for every score j
 
-H is linear between its two corners, so the 2P corners t_i - delta and t_i + delta cut the line of
-scores into bins inside which each sum is linear in the score. A bin needs but two numbers:
-how many scores it holds and how far, in sum, they lie above its start. Both sums thus take
-O((P + N) log P) time; nothing of size P x N exists.
+H is linear between its M knots x_m, so the P M corners t_i + x_m cut the line of scores into bins
+inside which each sum is linear in the score. A bin needs but two numbers: how many scores it holds
+and how far, in sum, they lie above its start. Both sums thus take O((P + N) log P) time; nothing
+of size P x N exists. This file is what is done with the bins; `apdet.losses.binning` has the two
+passes over the scores.
 """
 
 import torch
 from torch import Tensor
 
-# Scores widened to float64 at a time; bounds the extra memory whatever their number.
-CHUNK = 1 << 20
+from apdet.losses.routes import bin_scores
+from apdet.losses.steps import Step
 
 
-def rank_sums(pos: Tensor, scores: Tensor, delta: float) -> Tensor:
-    """How many ``scores`` stand above each positive, counted with the piecewise step.
+class Windows:
+    """The windows of the positives, from the first to the last knot around each score.
+
+    Attributes:
+        edges: (E,) float64, ascending: all corners t_i + x_m. E = P M. They bound bins 0 to E; the
+            scores of bin 0 lie below all of them, those of bin b at or above ``edges[b - 1]``.
+    """
+
+    def __init__(self, pos: Tensor, step: Step):
+        """Lay them out.
+
+        Args:
+            pos: (P,) float64. Scores of the positives, in any order; P may be 0.
+            step: the step that is counted with.
+        """
+        corners = pos[:, None] + pos.new_tensor(step.knots)  # (P, M)
+        self.edges, self._order = corners.flatten().sort()
+        self._width = corners.diff(dim=1)  # (P, M - 1); 0 where t_i is too large to tell
+        self._rise = pos.new_tensor(step.values).diff()  # (M - 1,) of H from knot to knot
+        opened = torch.zeros_like(corners)
+        opened[:, 0], opened[:, -1] = 1, -1
+        self._num_open = opened.flatten()[self._order].cumsum(0)  # (E,) windows over bins 1 to E
+
+    def rank_sums(self, histogram: Tensor) -> Tensor:
+        """How many scores stand above each positive, counted with the step.
+
+        Args:
+            histogram: (2, E + 1) float64. Of each bin the number of its scores, and the sum of
+                their distances from its start; that of the first and last bin does not matter.
+
+        Returns:
+            (P,) float64. R_i >= 0.
+        """
+        count, offset = histogram[:, 1:]  # (E,) each
+        # Between two knots H rises linearly, so a score adds its rise times the share of the way
+        # that lies below the score. Summed over scores that is the mean, over the way, of how many
+        # scores lie above; integrated from the top down all terms are non-negative.
+        above = _reversed_cumsum(count)
+        integral = torch.zeros_like(offset)
+        integral[:-1] = offset[:-1] + above[1:] * self.edges.diff()
+        above, integral = self._at_corners(above), self._at_corners(_reversed_cumsum(integral))
+        mean = torch.where(
+            self._width > 0, -integral.diff(dim=1) / self._width, above[:, :-1]
+        )  # (P, M - 1)
+        return (mean * self._rise).sum(1).clamp(min=0)
+
+    def blame_lines(self, weights: Tensor) -> Tensor:
+        """The blame sums as a function of the score: in each bin a line.
+
+        Args:
+            weights: (P,) float64. w_i >= 0 of each positive.
+
+        Returns:
+            (2, E + 1) float64. The blame at the start of each bin, and its slope there.
+        """
+        rise = weights[:, None] * self._rise  # (P, M - 1)
+        slope = torch.where(self._width > 0, rise / self._width, 0)
+        jump = torch.where(self._width > 0, 0, rise)
+        change = torch.nn.functional.pad(slope, (1, 1)).diff(dim=1)  # (P, M)
+        slope = change.flatten()[self._order].cumsum(0).clamp(min=0)
+        # Outside all windows the slope is 0, not what rounding left: it meets long distances.
+        slope = torch.where(self._num_open > 0, slope, 0)
+        value = torch.nn.functional.pad(jump, (0, 1)).flatten()[self._order].cumsum(0)
+        value[1:] += (slope[:-1] * self.edges.diff()).cumsum(0)
+        return torch.nn.functional.pad(torch.stack([value, slope]), (1, 0))
+
+    def _at_corners(self, at_edges: Tensor) -> Tensor:
+        by_corner = torch.empty_like(at_edges).scatter_(0, self._order, at_edges)
+        return by_corner.view(-1, len(self._rise) + 1)  # (P, M)
+
+
+def rank_sums(pos: Tensor, scores: Tensor, step: Step) -> Tensor:
+    """How many ``scores`` stand above each positive, counted with the step.
 
     Args:
-        pos: (P,) float64. Scores of the positives, P > 0, in any order.
+        pos: (P,) float64. Scores of the positives, in any order; P may be 0.
         scores: (N,) float, finite. The scores to be counted; N may be 0.
-        delta: half-width of the step, > 0.
+        step: the step that is counted with.
 
     Returns:
         (P,) float64. R_i, from 0 to N.
     """
-    corners, order = torch.cat([pos - delta, pos + delta]).sort()  # (2P,)
-    num_bins = len(corners) + 1  # bin 0 lies below all corners: its scores count nowhere
-    count, offset = corners.new_zeros(num_bins), corners.new_zeros(num_bins)
-    for chunk in scores.split(CHUNK):
-        chunk = chunk.to(corners.dtype)
-        bins = torch.bucketize(chunk, corners, right=True)
-        above_start = chunk - corners[(bins - 1).clamp(min=0)]
-        count += torch.bincount(bins, minlength=num_bins)
-        offset += torch.bincount(bins, weights=above_start, minlength=num_bins)
-
-    # 2 delta R_i is the integral, over the window of positive i, of the number of scores above v.
-    # Integrated from the top down, corner by corner, all terms are non-negative.
-    beyond = _reversed_cumsum(count)[2:]  # (2P - 1,) scores above the end of each bin
-    integral = offset[1:].clone()
-    integral[:-1] += beyond * corners.diff()
-    integral = torch.empty_like(integral).scatter_(0, order, _reversed_cumsum(integral))
-    window_start, window_end = integral.chunk(2)
-    return ((window_start - window_end) / (2 * delta)).clamp(min=0)
+    windows = Windows(pos, step)
+    return windows.rank_sums(bin_scores(scores, windows.edges).histogram())
 
 
-def blame_sums(pos: Tensor, weights: Tensor, scores: Tensor, delta: float) -> Tensor:
+def blame_sums(pos: Tensor, weights: Tensor, scores: Tensor, step: Step) -> Tensor:
     """The weighted count of positives that each score stands above.
 
     Args:
-        pos: (P,) float64. Scores of the positives, P > 0.
+        pos: (P,) float64. Scores of the positives; P may be 0.
         weights: (P,) float64. w_i >= 0 of each.
         scores: (N,) float, finite.
-        delta: half-width of the step, > 0.
+        step: the step that is counted with.
 
     Returns:
         (N,) g_j, from 0 to the sum of the weights, in the dtype of ``scores`` but at least float32.
     """
-    corners, order = torch.cat([pos - delta, pos + delta]).sort()  # (2P,)
-    slope = (torch.cat([weights, -weights])[order] / (2 * delta)).cumsum(0)
-    # Outside all windows the slope is 0, not what rounding left of it: it meets long distances.
-    signs = torch.ones_like(order).masked_fill_(order >= len(pos), -1)
-    slope = slope.masked_fill(signs.cumsum(0) == 0, 0).clamp(min=0)
-    value = torch.zeros_like(slope)  # g at each corner
-    value[1:] = (slope[:-1] * corners.diff()).cumsum(0)
-
-    # A bin 0 below all corners, where g is 0.
-    zero = slope.new_zeros(1)
-    slope, value = torch.cat([zero, slope]), torch.cat([zero, value])
-    start = torch.cat([corners[:1], corners])
-    dtype = torch.promote_types(scores.dtype, torch.float32)
-    blame = torch.empty(scores.shape, dtype=dtype, device=scores.device)
-    for chunk, out in zip(scores.split(CHUNK), blame.split(CHUNK), strict=True):
-        chunk = chunk.to(corners.dtype)
-        bins = torch.bucketize(chunk, corners, right=True)
-        out.copy_(value[bins] + (chunk - start[bins]) * slope[bins])
-    return blame
+    windows = Windows(pos, step)
+    out = torch.empty_like(scores, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return bin_scores(scores, windows.edges).evaluate(windows.blame_lines(weights), out)
 
 
 def _reversed_cumsum(x: Tensor) -> Tensor:

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.distributed as dist
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from apdet import losses
 from apdet.errors import UserError
@@ -15,29 +18,67 @@ from apdet.losses import ap_loss
 
 # Detectron2's writers print every 20th iteration; the ranking is looked at as often.
 LOG_PERIOD = 20
+# Keyword arguments of a loss that are the detector's to give, not the config's.
+GIVEN = ("normalizer", "group")
 
 
 def build_cls_loss(cfg: CfgNode) -> Callable[..., Tensor]:
     """The loss named by ``cfg.MODEL.CLS_LOSS``, with its keyword arguments bound.
 
     Raises:
-        UserError: a name that is no loss, or a keyword that the loss does not take.
+        UserError: a name that is no loss, or a keyword or value that the loss does not take.
     """
     name, kwargs = cfg.MODEL.CLS_LOSS.NAME, dict(cfg.MODEL.CLS_LOSS.KWARGS)
     if name not in losses.__all__:
         raise UserError(f"MODEL.CLS_LOSS.NAME is {name!r}; choose one of {losses.__all__}")
     loss = getattr(losses, name)
-    # The first two are the tensors; a normaliser is the detector's to give.
-    accepted = [key for key in list(inspect.signature(loss).parameters)[2:] if key != "normalizer"]
+    # The first two are the tensors.
+    accepted = [key for key in list(inspect.signature(loss).parameters)[2:] if key not in GIVEN]
     for key in kwargs:
         if key not in accepted:
             raise UserError(f"MODEL.CLS_LOSS.KWARGS has {key!r}; {name} takes {accepted}")
-    return partial(loss, **kwargs)
+    loss = partial(loss, **kwargs)
+    try:
+        loss(torch.zeros(1), torch.zeros(1, dtype=torch.int8))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"MODEL.CLS_LOSS.KWARGS {kwargs} of {name}: {error}") from error
+    return loss
 
 
-def takes_normalizer(loss: Callable[..., Tensor]) -> bool:
-    """Whether ``loss`` is a sum that the detector has to normalise."""
-    return "normalizer" in inspect.signature(loss).parameters
+def call_cls_loss(
+    loss: Callable[..., Tensor],
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    normalizer: Tensor,
+    group: ProcessGroup | None,
+) -> Tensor:
+    """Call a loss with what it takes of what the detector has to give.
+
+    Args:
+        loss: one of :mod:`apdet.losses`.
+        logits: (*) float.
+        targets: (*) of the same shape. 1 positive, 0 negative, -1 ignored.
+        normalizer: (), for losses that are sums over anchors.
+        group: the processes to rank over as one, for losses that rank.
+    """
+    given = {"normalizer": normalizer, "group": group}
+    taken = inspect.signature(loss).parameters
+    return loss(logits, targets, **{key: given[key] for key in GIVEN if key in taken})
+
+
+def ranking_group(global_ranking: bool) -> ProcessGroup | None:
+    """All processes, if there are several and they are to rank as one."""
+    return dist.group.WORLD if global_ranking and comm.get_world_size() > 1 else None
+
+
+def mean_over_group(x: Tensor, group: ProcessGroup | None) -> Tensor:
+    """The mean of ``x`` () over the processes of a group; ``x`` itself without one."""
+    if group is None:
+        return x
+    x = x.float().clone()
+    dist.all_reduce(x, group=group)
+    return x / dist.get_world_size(group)
 
 
 def ranking_targets(gt_labels: Tensor, num_classes: int) -> Tensor:

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from apdet.errors import UserError
 from apdet.modeling.matcher import OverlapMatcher
-from apdet.modeling.ranking import build_cls_loss, log_ranking, ranking_targets, takes_normalizer
+from apdet.modeling.ranking import (
+    build_cls_loss,
+    call_cls_loss,
+    log_ranking,
+    mean_over_group,
+    ranking_group,
+    ranking_targets,
+)
 
 
 @META_ARCH_REGISTRY.register()
@@ -27,6 +34,7 @@ class RankingRetinaNet(RetinaNet):
         self,
         *,
         cls_loss: Callable[..., Tensor],
+        global_ranking: bool = False,
         box_reg_loss_weight: float = 1.0,
         box_pred_init_std: float = 0.01,
         loss_normalizer: str = "batch",
@@ -37,6 +45,8 @@ class RankingRetinaNet(RetinaNet):
 
         Args:
             cls_loss: (logits, targets) -> (), a loss of :mod:`apdet.losses`.
+            global_ranking: whether several processes rank the images of all of them as one, and
+                count their positives together to normalise; else each is on its own.
             box_reg_loss_weight: factor of the box loss.
             box_pred_init_std: standard deviation of the box predictor's initial weights.
             loss_normalizer: what sums over anchors are divided by: "batch", the positives of the
@@ -56,6 +66,7 @@ class RankingRetinaNet(RetinaNet):
                 f"{len(levels)} levels {list(levels)}; give one a level, or none"
             )
         self.cls_loss = cls_loss
+        self.global_ranking = global_ranking
         self.box_reg_loss_weight = box_reg_loss_weight
         self.test_score_thresh_per_level = thresholds
         nn.init.normal_(self.head.bbox_pred.weight, std=box_pred_init_std)
@@ -72,6 +83,7 @@ class RankingRetinaNet(RetinaNet):
                 retinanet.IOU_THRESHOLDS, retinanet.IOU_LABELS, allow_low_quality_matches=True
             ),
             "cls_loss": build_cls_loss(cfg),
+            "global_ranking": cfg.MODEL.CLS_LOSS.GLOBAL_RANKING,
             "box_reg_loss_weight": retinanet.BBOX_REG_LOSS_WEIGHT,
             "box_pred_init_std": retinanet.BBOX_PRED_INIT_STD,
             "loss_normalizer": retinanet.LOSS_NORMALIZER,
@@ -82,13 +94,13 @@ class RankingRetinaNet(RetinaNet):
         """Arguments and keys as in :meth:`RetinaNet.losses`; one ranking spans the mini-batch."""
         gt_labels = torch.stack(gt_labels)  # (N, R)
         pos_mask = (gt_labels >= 0) & (gt_labels != self.num_classes)  # (N, R)
-        normalizer = self._normalizer(pos_mask.sum())
+        group = ranking_group(self.global_ranking)
+        normalizer = self._normalizer(mean_over_group(pos_mask.sum(), group))
 
         logits = cat(pred_logits, dim=1)  # (N, R, K)
         targets = ranking_targets(gt_labels, self.num_classes)  # (N, R, K)
         log_ranking(logits, targets)
-        kwargs = {"normalizer": normalizer} if takes_normalizer(self.cls_loss) else {}
-
+        loss_cls = call_cls_loss(self.cls_loss, logits, targets, normalizer=normalizer, group=group)
         loss_box_reg = _dense_box_regression_loss(
             anchors,
             self.box2box_transform,
@@ -99,7 +111,7 @@ class RankingRetinaNet(RetinaNet):
             smooth_l1_beta=self.smooth_l1_beta,
         )
         return {
-            "loss_cls": self.cls_loss(logits, targets, **kwargs),
+            "loss_cls": loss_cls,
             "loss_box_reg": self.box_reg_loss_weight * loss_box_reg / normalizer,
         }
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from oracles import ap_by_algorithm_1
+from oracles import ap_by_algorithm_1, sigmoid_step
 from sklearn.metrics import average_precision_score
 
 from apdet.losses import ap_loss
@@ -45,6 +45,41 @@ def test_is_algorithm_1_with_ties_and_scores_at_the_corners(data, size, delta):
     expected_loss, expected_grad = ap_by_algorithm_1(logits, targets, delta)
     torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-12)
     torch.testing.assert_close(grad, expected_grad, rtol=0, atol=1e-12)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    num_scores=st.integers(1, 10_000),
+    share_pos=st.floats(0, 0.05),
+    spread=st.sampled_from([0.1, 3.0, 100.0, 1e4]),
+    delta=st.sampled_from([0.1, 1.0, 10.0]),
+    seed=st.integers(0, 2**31),
+)
+def test_is_algorithm_1_in_float32_at_any_size(route, num_scores, share_pos, spread, delta, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(num_scores, generator=generator)
+    targets = (torch.rand(num_scores, generator=generator) < share_pos).int()
+    loss, grad = loss_and_grad(logits, targets, delta=delta)
+    expected_loss, expected_grad = ap_by_algorithm_1(logits, targets, delta)
+    torch.testing.assert_close(loss.double(), expected_loss, rtol=0, atol=1e-6)
+    largest = expected_grad.abs().max().item()
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=0, atol=1e-6 * largest + 1e-300)
+
+
+@pytest.mark.parametrize("interpolate", [True, False])
+@pytest.mark.parametrize("k", [0.25, 0.5, 2.0])
+def test_the_sigmoid_step_is_algorithm_1_to_its_stated_error(k, interpolate):
+    logits, targets = random_ranking(40, 2000, 20)
+    loss, grad = loss_and_grad(logits, targets, step="sigmoid", k=k, interpolate=interpolate)
+    expected_loss, expected_grad = ap_by_algorithm_1(
+        logits, targets, interpolate=interpolate, step=lambda x: sigmoid_step(x, k)
+    )
+    # H is off by 1e-4 at most, so rank- is by 1e-4 |N|, and an error by as much over the rank.
+    torch.testing.assert_close(loss, expected_loss, rtol=2e-3, atol=0)
+    torch.testing.assert_close(grad, expected_grad, rtol=0, atol=2e-3 * expected_grad.abs().max())
+    assert abs(grad.sum()) < 1e-14
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

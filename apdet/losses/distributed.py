@@ -1,0 +1,49 @@
+"""What one ranking over several processes exchanges: their positives, and counts of the rest."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+
+def world_size(group: ProcessGroup | None) -> int:
+    """How many processes rank together; without a group, one."""
+    return 1 if group is None else dist.get_world_size(group)
+
+
+def share(numbers: list[int], device: torch.device, group: ProcessGroup | None) -> list[list[int]]:
+    """The ``numbers`` of each process; all have equally many."""
+    if group is None:
+        return [numbers]
+    return _gather(torch.tensor(numbers, device=device), group).tolist()
+
+
+def concatenate(x: Tensor, sizes: list[int], group: ProcessGroup | None) -> tuple[Tensor, slice]:
+    """``x`` of all processes, one after the other, and which part of it is this process's.
+
+    Args:
+        x: (n,) float.
+        sizes: n of each process.
+        group: the processes; None: this one alone.
+    """
+    if group is None:
+        return x, slice(0, len(x))
+    padded = x.new_zeros(max(sizes))
+    padded[: len(x)] = x
+    rows = _gather(padded, group)
+    begin = sum(sizes[: dist.get_rank(group)])
+    everything = torch.cat([row[:size] for row, size in zip(rows, sizes, strict=True)])
+    return everything, slice(begin, begin + len(x))
+
+
+def add_up(x: Tensor, group: ProcessGroup | None) -> Tensor:
+    """The sum of ``x`` over the processes; ``x`` itself is overwritten."""
+    if group is not None:
+        dist.all_reduce(x, group=group)
+    return x
+
+
+def _gather(x: Tensor, group: ProcessGroup) -> Tensor:
+    gathered = [torch.empty_like(x) for _ in range(world_size(group))]
+    dist.all_gather(gathered, x, group=group)
+    return torch.stack(gathered)

@@ -1,0 +1,32 @@
+"""Which way the passes of :mod:`apdet.losses.binning` are done.
+
+There are three, with the same results but for rounding in float64:
+
+* `binning.Searched`, a binary search for each score, on any device;
+* `grid.Gridded`, a table over a uniform grid of cells, on the CPU;
+* `native.Compiled`, the same in compiled code, where numba is installed (the extra
+  ``apdet[fast]``). The environment variable ``APDET_NATIVE=0`` switches it off.
+"""
+
+from torch import Tensor
+
+from apdet.losses import native
+from apdet.losses.binning import BinnedScores, Searched
+from apdet.losses.grid import Grid, Gridded
+
+# A grid does not pay for fewer scores.
+SMALL = 1 << 15
+
+
+def bin_scores(scores: Tensor, edges: Tensor) -> BinnedScores:
+    """Bin scores in the way that is fastest where they are.
+
+    Args:
+        scores: (N,) float, finite.
+        edges: (E,) float64, ascending, on the same device; E may be 0.
+    """
+    if edges.device.type != "cpu" or len(edges) == 0 or len(scores) < SMALL:
+        return Searched(scores, edges)
+    if native.is_available():
+        return native.Compiled(scores, Grid.over(edges))
+    return Gridded(scores, Grid.over(edges))
