@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 # How far the piecewise-linear sigmoid may lie from the true one.
 SIGMOID_ERROR = 1e-4
@@ -60,6 +61,7 @@ def sigmoid_step(k: float) -> Step:
     return Step(tuple(knots.tolist()), tuple(values.tolist()))
 
 
+@torch.compiler.disable
 def build_step(name: str, *, delta: float, k: float) -> Step:
     """The step called "piecewise" (with ``delta``) or "sigmoid" (with ``k``).
 
