@@ -27,7 +27,7 @@ class Trainer(DefaultTrainer):
     """Detectron2's default trainer with what a long training asks of it.
 
     * data in the same order after ``resume_or_load`` as without the interruption;
-    * mixed precision on any device, in float16 or bfloat16;
+    * mixed precision and several processes on any device;
     * a schedule that follows the batch size (``SOLVER.REFERENCE_BATCH_SIZE``);
     * ``model_best.pth`` by ``TEST.BEST_CHECKPOINT_METRIC``, and a report at the end.
     """
@@ -40,7 +40,9 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg, seed=self.sampler_seed)
-        model = create_ddp_model(model, broadcast_buffers=False)
+        # DistributedDataParallel takes no device_ids for a model on the CPU.
+        devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
+        model = create_ddp_model(model, broadcast_buffers=False, **devices)
         self._trainer = build_stepper(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(
@@ -73,7 +75,15 @@ class Trainer(DefaultTrainer):
         Batches are the same when ``DATALOADER.ASPECT_RATIO_GROUPING`` is off, and the order of
         images alone when it is on; with another ``SAMPLER_TRAIN`` than Detectron2's default the
         stream starts anew.
+
+        Raises:
+            UserError: a batch that the processes cannot share equally.
         """
+        if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
+            raise UserError(
+                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which "
+                f"{comm.get_world_size()} processes cannot share equally; choose a multiple of it"
+            )
         dataset = training_dicts(cfg)
         sampler = None
         if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,3 +269,52 @@ def test_a_config_that_is_written_to_the_output_can_be_trained_from(config, outp
     train(str(written), "OUTPUT_DIR", tmp_path / "again")
     first, again = (weights_in(d / "model_final.pth") for d in (output, tmp_path / "again"))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
+
+
+# Without chance in the images, so that batches can be compared.
+NO_AUGMENTATION = ["INPUT.RANDOM_FLIP", "none", "INPUT.SSD_AUGMENTATION", False]
+
+
+def losses_in(output):
+    lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
+    return [line["total_loss"] for line in lines if "total_loss" in line]
+
+
+def test_two_processes_train_as_one_on_the_joined_batch(config, output, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # train() sets it; it shall not stay so
+    options = [*NO_AUGMENTATION, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.REFERENCE_BATCH_SIZE", 4]
+    options += ["SOLVER.MAX_ITER", 5, "SOLVER.BASE_LR", 0.05, "SEED", 3, "SOLVER.WARMUP_ITERS", 0]
+    options += ["MODEL.CLS_LOSS.GLOBAL_RANKING", True, "MODEL.RESNETS.NORM", "FrozenBN"]
+    options += ["MODEL.FPN.NORM", "", "MODEL.RETINANET.NORM", ""]
+    train(config, *options, "OUTPUT_DIR", output / "one")
+    train(config, "--device", "cpu", "--num-processes", 2, *options, "OUTPUT_DIR", output / "two")
+    one, two = (weights_in(output / run / "model_final.pth") for run in ("one", "two"))
+    start = weights_in(output / "one" / "model_0000001.pth")
+    assert any((one[name] - start[name]).abs().max() > 1e-3 for name in one)
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
+    results = [json.loads((output / run / "results.json").read_text()) for run in ("one", "two")]
+    assert results[0].keys() == results[1].keys()
+
+
+def test_an_error_in_several_processes_is_told_without_a_traceback(config, output):
+    command = [sys.executable, ROOT / "tools" / "train_net.py", "--config-file", config]
+    command += ["--device", "cpu", "--num-processes", "2", "SOLVER.IMS_PER_BATCH", "3"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: SOLVER.IMS_PER_BATCH is 3, which 2 processes cannot share" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-gpus", "64"], "--num-gpus 64, but torch sees .*--num-processes N"),
+        (["--device", "cuda", "--num-processes", "2"], "--num-processes is for --device cpu"),
+        (["--num-machines", "2"], "--num-machines needs --dist-url"),
+    ],
+)
+def test_a_number_of_processes_that_cannot_be_is_refused(config, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        train(config, *arguments)
+    assert re.search(message, capsys.readouterr().err)

@@ -6,6 +6,8 @@ python tools/train_net.py --config-file F --resume        # go on after an inter
 python tools/train_net.py --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
 python tools/train_net.py --config-file F --dry-run       # check everything, write nothing
 python tools/train_net.py --config-file F SOLVER.BASE_LR 0.005        # override any key
+python tools/train_net.py --config-file F --num-gpus 8    # they share each batch
+python tools/train_net.py --config-file F --device cpu --num-processes 2
 """
 
 import logging
@@ -18,6 +20,7 @@ import torch
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessExitedException
 
 from apdet.checkpoint import Checkpointer
 from apdet.config import load_config
@@ -41,9 +44,25 @@ def parse_args(argv: list[str] | None = None):
         action="store_true",
         help="check config, data, model and weights; write nothing",
     )
+    parser.add_argument(
+        "--num-processes", type=int, default=1, help="processes on the CPU that share each batch"
+    )
+    parser.set_defaults(dist_url="auto")  # a free port: several trainings may run side by side
     args = parser.parse_args(argv)
     if not args.config_file:
         parser.error("--config-file is needed, e.g. configs/digits/retinanet_ap.yaml")
+    if args.num_machines > 1 and args.dist_url == "auto":
+        parser.error("--num-machines needs --dist-url, e.g. tcp://<address of machine 0>:50000")
+    num_gpus = torch.cuda.device_count()
+    if args.num_processes > 1:
+        if args.device != "cpu" and (args.device or num_gpus):
+            parser.error("--num-processes is for --device cpu; GPUs are asked for by --num-gpus")
+        args.device = "cpu"
+    elif args.num_gpus > max(num_gpus, 1):
+        parser.error(
+            f"--num-gpus {args.num_gpus}, but torch sees {num_gpus} here "
+            "(for several processes on the CPU: --device cpu --num-processes N)"
+        )
     return args
 
 
@@ -102,29 +121,41 @@ def evaluate(cfg, resume: bool):
 
 
 def main(args):
-    cfg = setup(args)
-    if args.dry_run:
-        return dry_run(cfg)
-    if args.eval_only:
-        return evaluate(cfg, args.resume)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    try:
+        cfg = setup(args)
+        if args.dry_run:
+            return dry_run(cfg)
+        if args.eval_only:
+            return evaluate(cfg, args.resume)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def prepare_cpu_processes(num_processes: int) -> None:
+    """Let the processes that are about to start use the CPU alone, and share its cores."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else Detectron2 would have them talk by NCCL
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
 
 
 def command_line(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    num_processes = max(args.num_processes, args.num_gpus)
+    if args.num_processes > 1:
+        prepare_cpu_processes(args.num_processes)
     try:
         launch(
             main,
-            args.num_gpus,
-            num_machines=args.num_machines,
+            1 if args.dry_run else num_processes,
+            num_machines=1 if args.dry_run else args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
             args=(args,),
         )
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except ProcessExitedException:  # the process that failed has said why
+        sys.exit(1)
 
 
 if __name__ == "__main__":
