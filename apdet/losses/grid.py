@@ -1,11 +1,16 @@
 """The passes of :mod:`apdet.losses.binning` by a table over a uniform grid, on the CPU."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from apdet.losses.binning import CPU_CHUNK, add_to_histogram, find, line_at, start_of_bins
+
+# One score in so many is looked at to see how many count; up to this share of them are few.
+SAMPLE = 61
+FEW = 1 / 16
 
 
 class Grid(NamedTuple):
@@ -18,7 +23,7 @@ class Grid(NamedTuple):
 
     Attributes:
         edges: (E,) float64, ascending.
-        origin: where cell 1 starts.
+        origin: where cell 0 would start, were it as wide as the others.
         scale: cells per unit of score.
         last: number of the last cell, C - 1.
         bins: (C,) int64. How many edges lie in the cells before each: the bin of its scores, if
@@ -37,24 +42,32 @@ class Grid(NamedTuple):
 
     @classmethod
     def over(cls, edges: Tensor) -> "Grid":
-        """Lay a grid over ``edges`` (E,), E > 0, on the CPU: some 16 cells an edge, within limits.
+        """Lay a grid over ``edges`` (E,), E > 0, on the CPU.
 
-        The limits keep a table in the cache, and the searched scores few where positives are few.
+        The more cells, the fewer scores have to be searched for, and the more often a table of them
+        is not in the cache.
         """
-        num_cells = 1 << min(max((16 * len(edges) - 1).bit_length(), 15), 17)
-        origin, end = edges[0].item(), edges[-1].item()
-        scale = (num_cells - 0.5) / (end - origin) if end > origin else 1.0
-        grid = cls(edges, origin, scale, num_cells + 1, *[edges] * 3)
+        bits = min(max((16 * len(edges) - 1).bit_length(), 15), 17)
+        if len(edges) > 1 << 16:  # the sigmoid's
+            bits = min((8 * len(edges) - 1).bit_length(), 20)
+        num_cells = 1 << bits
+        low, high = edges[0].item(), edges[-1].item()
+        scale = (num_cells - 0.5) / (high - low) if high > low else 1.0
+        grid = cls(edges, low - 1 / scale, scale, num_cells + 1, *[edges] * 3)
         in_cell = torch.bincount(grid.position(edges).long(), minlength=num_cells + 2)
         bins = in_cell.cumsum(0) - in_cell
-        start = origin + torch.arange(-1, num_cells + 1, dtype=torch.float64) / scale
+        start = grid.origin + torch.arange(num_cells + 2, dtype=torch.float64) / scale
         start = (start - start_of_bins(edges)[bins]).clamp(min=0)
         return grid._replace(bins=bins, has_edge=in_cell > 0, start=start)
 
-    def position(self, scores: Tensor) -> Tensor:
+    def position(self, scores: Tensor, out: Tensor | None = None) -> Tensor:
         """The cell numbers, with their fractions, of ``scores`` (n,) float; float64."""
-        position = scores.to(torch.float64, copy=True)
-        return position.sub_(self.origin).mul_(self.scale).add_(1).clamp_(0, self.last)
+        position = torch.empty_like(scores, dtype=torch.float64) if out is None else out
+        return position.copy_(scores).sub_(self.origin).mul_(self.scale).clamp_(0, self.last)
+
+    def share_beside_edge(self, scores: Tensor) -> float:
+        """The share of ``scores`` (n,), n > 0, that would have to be searched for."""
+        return self.has_edge[self.position(scores).long()].double().mean().item()
 
     def to_bins(self, cells: Tensor) -> Tensor:
         """The histogram (2, E + 1) over bins that one over cells, (C, 2), amounts to.
@@ -77,68 +90,76 @@ class Grid(NamedTuple):
         return torch.stack([value + self.start * slope, slope / self.scale], 1).to(dtype)
 
 
-class _Found(NamedTuple):
-    """Scores of a chunk that had to be searched for, and whether the others count at all."""
-
-    index: Tensor  # (n,) within the chunk
-    bins: Tensor  # (n,)
-    others_count: bool
-
-
 class Gridded:
     """Finds the bin of each score on a grid; searches only in cells that hold an edge."""
 
     def __init__(self, scores: Tensor, grid: Grid):
         self.scores, self.grid = scores, grid
-        self._found: list[_Found] = []  # of each chunk, found by the first pass
+        # Scores in bin 0 count nowhere. Where, by a sample, few others are, they are all searched
+        # for, as late in a training; either way is exact.
+        self._floor = below(grid.edges[0].item(), scores.dtype)
+        self._few_count = (scores[::SAMPLE] > self._floor).double().mean().item() < FEW
+        # What the first pass searched for: indices and bins.
+        self._found: tuple[Tensor, Tensor] | None = None
 
     def histogram(self) -> Tensor:
         grid = self.grid
-        # Count and offset of a cell as one complex number are added in one go.
         cells = torch.zeros(grid.last + 1, dtype=torch.complex128)
-        added = torch.ones(CPU_CHUNK, 2, dtype=torch.float64)
-        searched = grid.edges.new_zeros(2, len(grid.edges) + 1)
-        self._found = []
-        for chunk in self.scores.split(CPU_CHUNK):
-            index = self._few_that_count(chunk)
-            others_count = index is None
-            if others_count:
-                position = grid.position(chunk)
-                cell = position.long()
-                torch.frac(position, out=added[: len(chunk), 1])
-                cells.scatter_add_(0, cell, torch.view_as_complex(added[: len(chunk)]))
-                index = nonzero(grid.has_edge.index_select(0, cell))
-            scores = chunk[index].double()
-            bins = find(grid.edges, scores)
-            add_to_histogram(searched, grid.edges, bins, scores)
-            self._found.append(_Found(index, bins, others_count))
-        return searched + grid.to_bins(torch.view_as_real(cells))
+        if self._few_count:
+            index = nonzero(self.scores > self._floor)
+        else:
+            index = self._count_in_cells(cells)
+        scores = self.scores[index].double()
+        bins = find(grid.edges, scores)
+        self._found = (index, bins)
+        histogram = grid.to_bins(torch.view_as_real(cells))
+        add_to_histogram(histogram, grid.edges, bins, scores)
+        return histogram
 
     def evaluate(self, lines: Tensor, out: Tensor) -> Tensor:
-        if not self._found:
+        if self._found is None:
             self.histogram()
-        grid = self.grid
-        dtype = torch.promote_types(out.dtype, torch.float32)
-        # Value and slope of a cell as one complex number are looked up in one go.
-        cells = torch.view_as_complex(grid.to_cells(lines, dtype))
-        chunks = zip(self.scores.split(CPU_CHUNK), out.split(CPU_CHUNK), self._found, strict=True)
-        for chunk, part, found in chunks:
-            if found.others_count:
-                position = grid.position(chunk)
-                value, slope = torch.view_as_real(cells.index_select(0, position.long())).unbind(1)
-                torch.addcmul(value, slope, position.frac_().to(dtype), out=part)
-            else:
-                part.zero_()
-            scores = chunk[found.index].double()
-            part[found.index] = line_at(lines, grid.edges, found.bins, scores).to(out.dtype)
+        index, bins = self._found
+        if self._few_count:
+            out.zero_()
+        else:
+            self._evaluate_in_cells(lines, out)
+        scores = self.scores[index].double()
+        out[index] = line_at(lines, self.grid.edges, bins, scores).to(out.dtype)
         return out
 
-    def _few_that_count(self, chunk: Tensor) -> Tensor | None:
-        """Indices of the scores above bin 0, if they are few; those in it count nowhere."""
-        above = chunk > below(self.grid.origin, chunk.dtype)
-        if 8 * int(above.sum()) > len(chunk):
-            return None
-        return nonzero(above)
+    def _count_in_cells(self, cells: Tensor) -> Tensor:
+        """Add count + offset j to each of ``cells`` (C,); the indices of scores beside an edge."""
+        # Count and offset as one complex number are added in one go.
+        added = torch.ones(CPU_CHUNK, 2, dtype=torch.float64)
+        beside_edge = torch.empty(CPU_CHUNK, dtype=torch.bool)
+        indices = [torch.empty(0, dtype=torch.int64)]
+        for chunk, position, cell in self._chunks():
+            size = len(cell)
+            torch.frac(position, out=added[:size, 1])
+            cells.scatter_add_(0, cell, torch.view_as_complex(added[:size]))
+            torch.index_select(self.grid.has_edge, 0, cell, out=beside_edge[:size])
+            indices.append(nonzero(beside_edge[:size]) + chunk.start)
+        return torch.cat(indices)
+
+    def _evaluate_in_cells(self, lines: Tensor, out: Tensor) -> None:
+        dtype = torch.promote_types(out.dtype, torch.float32)
+        # Value and slope as one complex number are looked up in one go.
+        cells = torch.view_as_complex(self.grid.to_cells(lines, dtype))
+        found = torch.empty(CPU_CHUNK, dtype=cells.dtype)
+        for chunk, position, cell in self._chunks():
+            line = torch.index_select(cells, 0, cell, out=found[: len(cell)])
+            value, slope = torch.view_as_real(line).unbind(1)
+            torch.addcmul(value, slope, position.frac_().to(dtype), out=out[chunk])
+
+    def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Chunks of the scores: where, their positions and their cells; both are reused."""
+        positions = torch.empty(CPU_CHUNK, dtype=torch.float64)
+        cells = torch.empty(CPU_CHUNK, dtype=torch.int64)
+        for begin in range(0, len(self.scores), CPU_CHUNK):
+            scores = self.scores[begin : begin + CPU_CHUNK]
+            position = self.grid.position(scores, out=positions[: len(scores)])
+            yield slice(begin, begin + len(scores)), position, cells[: len(scores)].copy_(position)
 
 
 def below(score: float, dtype: torch.dtype) -> float:

@@ -34,7 +34,7 @@ _compile_parallel = njit(parallel=True, error_model="numpy", cache=True)
 def _place(scores, grid, cells, fractions):
     """Cell and position in it of each score, as `Grid.position` has them."""
     for k in range(len(scores)):
-        position = (np.float64(scores[k]) - grid.origin) * grid.scale + 1.0
+        position = (np.float64(scores[k]) - grid.origin) * grid.scale
         position = min(max(position, 0.0), grid.last)
         cell = np.int32(position)
         fractions[k] = position - cell

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from apdet.losses import native
 from apdet.losses.binning import BinnedScores, Searched
-from apdet.losses.grid import Grid, Gridded
+from apdet.losses.grid import SAMPLE, Grid, Gridded
 
-# A grid does not pay for fewer scores.
+# A grid does not pay for fewer scores,
 SMALL = 1 << 15
+# nor if more than this share of them lies in a cell with an edge and has to be searched for anyway.
+MANY = 1 / 4
 
 
 def bin_scores(scores: Tensor, edges: Tensor) -> BinnedScores:
@@ -27,6 +29,7 @@ def bin_scores(scores: Tensor, edges: Tensor) -> BinnedScores:
     """
     if edges.device.type != "cpu" or len(edges) == 0 or len(scores) < SMALL:
         return Searched(scores, edges)
-    if native.is_available():
-        return native.Compiled(scores, Grid.over(edges))
-    return Gridded(scores, Grid.over(edges))
+    grid = Grid.over(edges)
+    if len(scores) and grid.share_beside_edge(scores[::SAMPLE]) > MANY:
+        return Searched(scores, edges)
+    return native.Compiled(scores, grid) if native.is_available() else Gridded(scores, grid)
