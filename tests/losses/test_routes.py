@@ -139,12 +139,14 @@ def test_logits_and_targets_are_left_as_they_were(route):
 
 
 def test_numba_is_used_where_it_is_and_can_be_switched_off(monkeypatch):
-    scores, edges = torch.zeros(routes.SMALL), torch.tensor([0.0, 1.0], dtype=torch.float64)
+    scores, edges = torch.full((routes.SMALL,), 0.5), torch.tensor([0.0, 1.0]).double()
     monkeypatch.delenv("APDET_NATIVE", raising=False)
     assert isinstance(routes.bin_scores(scores, edges), Compiled)
     monkeypatch.setenv("APDET_NATIVE", "0")
     assert isinstance(routes.bin_scores(scores, edges), Gridded)
     assert isinstance(routes.bin_scores(scores[1:], edges), Searched)
+    # Where all scores lie beside an edge, a grid helps nobody.
+    assert isinstance(routes.bin_scores(scores - 0.5, edges), Searched)
 
 
 @pytest.mark.parametrize("kind", ["missing", "broken"])
