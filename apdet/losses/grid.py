@@ -52,8 +52,10 @@ class Grid(NamedTuple):
             bits = min((8 * len(edges) - 1).bit_length(), 20)
         num_cells = 1 << bits
         low, high = edges[0].item(), edges[-1].item()
-        scale = (num_cells - 0.5) / (high - low) if high > low else 1.0
-        grid = cls(edges, low - 1 / scale, scale, num_cells + 1, *[edges] * 3)
+        # The outer edges lie in the middle of cells, so that rounding keeps them off cell 0 and the
+        # last one, which most scores may be in.
+        scale = (num_cells - 1) / (high - low) if high > low else 1.0
+        grid = cls(edges, low - 1.5 / scale, scale, num_cells + 1, *[edges] * 3)
         in_cell = torch.bincount(grid.position(edges).long(), minlength=num_cells + 2)
         bins = in_cell.cumsum(0) - in_cell
         start = grid.origin + torch.arange(num_cells + 2, dtype=torch.float64) / scale

@@ -96,6 +96,15 @@ def test_scores_below_all_windows_count_nowhere(route):
     assert not grad[(logits < 90) & (targets == 0)].any()
 
 
+@pytest.mark.parametrize("num_edges", [1, 2, 3000, 100_000])
+def test_scores_beyond_all_edges_are_never_searched_for(num_edges):
+    for shift in (0.0, 0.1, -4.6, 1e4 / 3, -1e6):
+        edges = (torch.randn(num_edges, dtype=torch.float64) + shift).sort().values
+        beyond = torch.tensor([edges[0].item() - 0.1, edges[-1].item() + 0.1]).double()
+        assert Grid.over(edges).share_beside_edge(beyond) == 0
+        assert Grid.over(edges).share_beside_edge(edges) == 1
+
+
 @pytest.mark.parametrize("way", [Gridded, Compiled])
 def test_scores_that_nearly_all_lie_beside_an_edge_are_searched_for(way):
     # One positive far off makes the cells so wide that a single one holds all other scores.
