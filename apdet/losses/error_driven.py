@@ -109,14 +109,20 @@ def _find_entries(logits: Tensor, targets: Tensor, group: ProcessGroup | None) -
         where = ", ".join(str(rank) for rank, failed in enumerate(faults) if failed)
         raise FloatingPointError(f"the logits or targets of process {where} are at fault")
 
-    is_pos = labels > 0
-    return _Entries(
-        scores=scores,
-        pos_index=index[torch.nonzero_static(is_pos, size=int(num_pos))[:, 0]],
-        ignored_index=index[torch.nonzero_static(~is_pos, size=len(index) - int(num_pos))[:, 0]],
-        num_pos=list(num_pos_of_each),
-        num_neg=sum(num_neg_of_each),
-    )
+    pos_index, ignored_index = _split(index, labels > 0, int(num_pos))
+    return _Entries(scores, pos_index, ignored_index, list(num_pos_of_each), sum(num_neg_of_each))
+
+
+def _split(x: Tensor, first: Tensor, num_first: int) -> tuple[Tensor, Tensor]:
+    """The entries of ``x`` (n,) where ``first`` (n,) holds, and the others, in order.
+
+    As boolean indices would, but they make the host wait for the device.
+    """
+    num_so_far = first.cumsum(0)
+    others_so_far = torch.arange(1, len(x) + 1, device=x.device) - num_so_far
+    place = torch.where(first, num_so_far, num_first + others_so_far) - 1
+    split = torch.empty_like(x).scatter_(0, place, x)
+    return split[:num_first], split[num_first:]
 
 
 class _Update(NamedTuple):

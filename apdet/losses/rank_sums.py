@@ -41,7 +41,7 @@ class Windows:
         self._rise = pos.new_tensor(step.values).diff()  # (M - 1,) of H from knot to knot
         opened = torch.zeros_like(corners)
         opened[:, 0], opened[:, -1] = 1, -1
-        self._num_open = opened.flatten()[self._order].cumsum(0)  # (E,) windows over bins 1 to E
+        self._num_open = _cumsum(opened.flatten()[self._order])  # (E,) windows over bins 1 to E
 
     def rank_sums(self, histogram: Tensor) -> Tensor:
         """How many scores stand above each positive, counted with the step.
@@ -79,11 +79,11 @@ class Windows:
         slope = torch.where(self._width > 0, rise / self._width, 0)
         jump = torch.where(self._width > 0, 0, rise)
         change = torch.nn.functional.pad(slope, (1, 1)).diff(dim=1)  # (P, M)
-        slope = change.flatten()[self._order].cumsum(0).clamp(min=0)
+        slope = _cumsum(change.flatten()[self._order]).clamp(min=0)
         # Outside all windows the slope is 0, not what rounding left: it meets long distances.
         slope = torch.where(self._num_open > 0, slope, 0)
-        value = torch.nn.functional.pad(jump, (0, 1)).flatten()[self._order].cumsum(0)
-        value[1:] += (slope[:-1] * self.edges.diff()).cumsum(0)
+        value = _cumsum(torch.nn.functional.pad(jump, (0, 1)).flatten()[self._order])
+        value[1:] += _cumsum(slope[:-1] * self.edges.diff())
         return torch.nn.functional.pad(torch.stack([value, slope]), (1, 0))
 
     def _at_corners(self, at_edges: Tensor) -> Tensor:
@@ -124,4 +124,11 @@ def blame_sums(pos: Tensor, weights: Tensor, scores: Tensor, step: Step) -> Tens
 
 
 def _reversed_cumsum(x: Tensor) -> Tensor:
-    return x.flip(0).cumsum(0).flip(0)
+    return _cumsum(x.flip(0)).flip(0)
+
+
+def _cumsum(x: Tensor) -> Tensor:
+    # Not every torch can add up floats on CUDA in the same order twice.
+    if x.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        return x.cpu().cumsum(0).to(x.device)
+    return x.cumsum(0)

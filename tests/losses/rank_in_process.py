@@ -27,4 +27,5 @@ for name, kwargs, shares in torch.load(folder / "cases.pt"):
     except FloatingPointError as error:
         results.append(str(error))
 torch.save(results, folder / f"{rank}.pt")
+dist.barrier()  # gloo aborts in a process that another one leaves too early
 dist.destroy_process_group()

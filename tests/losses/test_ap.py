@@ -174,6 +174,22 @@ def test_interpolation_never_raises_the_loss():
     assert interpolated < plain
 
 
+def test_an_error_that_is_made_up_for_further_down_costs_nothing():
+    # Best first: - + + +, of precisions 1/2, 2/3 and 3/4, and 3/4 throughout when interpolated.
+    logits, targets = torch.tensor([4.0, 3.0, 2.0, 1.0]), torch.tensor([0, 1, 1, 1])
+    loss, grad = loss_and_grad(logits, targets, delta=0.1)
+    torch.testing.assert_close(loss, torch.tensor(1 / 4))
+    torch.testing.assert_close(grad, torch.tensor([1 / 4, -1 / 12, -1 / 12, -1 / 12]))
+    plain, _ = loss_and_grad(logits, targets, delta=0.1, interpolate=False)
+    torch.testing.assert_close(plain, torch.tensor(1 - (1 / 2 + 2 / 3 + 3 / 4) / 3))
+
+
+def test_gradients_of_the_positives_sum_to_minus_the_loss():
+    logits, targets = random_ranking(20, 300)
+    loss, grad = loss_and_grad(logits, targets)
+    torch.testing.assert_close(grad[targets == 1].sum(), -loss)
+
+
 def test_shape_and_memory_layout_do_not_matter():
     logits, targets = random_ranking(20, 280)
     loss, grad = loss_and_grad(logits, targets)

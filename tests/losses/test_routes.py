@@ -96,7 +96,7 @@ def test_scores_below_all_windows_count_nowhere(route):
     assert not grad[(logits < 90) & (targets == 0)].any()
 
 
-@pytest.mark.parametrize("num_edges", [1, 2, 3000, 100_000])
+@pytest.mark.parametrize("num_edges", [2, 3000, 100_000])
 def test_scores_beyond_all_edges_are_never_searched_for(num_edges):
     for shift in (0.0, 0.1, -4.6, 1e4 / 3, -1e6):
         edges = (torch.randn(num_edges, dtype=torch.float64) + shift).sort().values
