@@ -11,7 +11,7 @@ from torch.distributed import ProcessGroup
 from apdet.losses import distributed
 from apdet.losses.binning import BinnedScores, Searched
 from apdet.losses.checks import check_shapes, fault_of, total
-from apdet.losses.grid import nonzero
+from apdet.losses.nonzero import nonzero
 from apdet.losses.rank_sums import Windows
 from apdet.losses.routes import bin_scores
 from apdet.losses.steps import Step

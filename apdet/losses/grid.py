@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from apdet.losses.binning import CPU_CHUNK, add_to_histogram, find, line_at, start_of_bins
+from apdet.losses.nonzero import nonzero
 
 # One score in so many is looked at to see how many count; up to this share of them are few.
 SAMPLE = 61
@@ -47,7 +48,7 @@ class Grid(NamedTuple):
         The more cells, the fewer scores have to be searched for, and the more often a table of them
         is not in the cache.
         """
-        bits = min(max((16 * len(edges) - 1).bit_length(), 15), 17)
+        bits = min(max((8 * len(edges) - 1).bit_length(), 14), 17)
         if len(edges) > 1 << 16:  # the sigmoid's
             bits = min((8 * len(edges) - 1).bit_length(), 20)
         num_cells = 1 << bits
@@ -167,17 +168,3 @@ class Gridded:
 def below(score: float, dtype: torch.dtype) -> float:
     """A bound below ``score``, even after a comparison rounds it to ``dtype``."""
     return score - abs(score) * torch.finfo(dtype).eps - torch.finfo(dtype).tiny
-
-
-def nonzero(x: Tensor) -> Tensor:
-    """Indices of the entries of ``x`` (n,) that are not 0, ascending.
-
-    Of bytes it looks at eight at a time, since nearly all are 0.
-    """
-    size = len(x) // 8 * 8
-    if x.element_size() != 1 or not x.is_contiguous() or x.storage_offset() % 8 or size == 0:
-        return x.nonzero().squeeze(1)
-    words = x[:size].view(torch.int64).nonzero()  # (w, 1)
-    candidates = (8 * words + torch.arange(8, device=x.device)).flatten()
-    candidates = torch.cat([candidates, torch.arange(size, len(x), device=x.device)])
-    return candidates[x[candidates] != 0]

@@ -1,4 +1,4 @@
-"""The passes of :mod:`apdet.losses.binning` in compiled code, where numba is installed.
+"""Whether the passes over all scores run in compiled code, where numba is installed.
 
 numba comes with the extra ``apdet[fast]``. The environment variable ``APDET_NATIVE=0`` switches
 this route off, so that the losses run in plain torch.
@@ -7,28 +7,22 @@ this route off, so that the losses run in plain torch.
 import importlib.util
 import logging
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 
 import torch
-from torch import Tensor
-
-from apdet.losses.grid import Grid, Gridded
-
-# Scores below which another thread costs more than it helps.
-MIN_PART = 1 << 17
-# Not all of numba's thread pools may be entered by two threads.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def is_available() -> bool:
     """Whether numba can be imported, and ``APDET_NATIVE`` is not 0."""
-    return os.environ.get("APDET_NATIVE", "1") != "0" and _kernels() is not None
+    return os.environ.get("APDET_NATIVE", "1") != "0" and kernels() is not None
 
 
 @cache
-def _kernels():
+def kernels() -> ModuleType | None:
+    """:mod:`apdet.losses.native_kernels`, or None where numba is missing or does not work."""
     if importlib.util.find_spec("numba") is None:
         return None
     try:
@@ -41,49 +35,17 @@ def _kernels():
     return native_kernels
 
 
-class Compiled:
-    """Finds the bin of each score on a grid, in compiled code and on as many threads as torch."""
+@contextmanager
+def threads_of_torch() -> Iterator[None]:
+    """Let numba use as many threads as torch does, and leave torch's number as it is."""
+    import numba
 
-    def __init__(self, scores: Tensor, grid: Grid):
-        # numba knows neither bfloat16 nor, on the CPU, float16.
-        self.scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).contiguous()
-        self.grid = grid
-        # What the first pass had to search for: found_index, found_bin, num_found of the kernels.
-        self._found: tuple[Tensor, Tensor, Tensor] | None = None
-
-    def histogram(self) -> Tensor:
-        grid, spread = self.grid, _kernels().SPREAD
-        size = len(self.scores)
-        num_parts = max(1, min(torch.get_num_threads(), size // MIN_PART))
-        cells = torch.zeros(num_parts, grid.last + spread, 2, dtype=torch.float64)
-        bins = torch.zeros(num_parts, len(grid.edges) + 1, 2, dtype=torch.float64)
-        index, found_bin = torch.empty(2, num_parts, size // (4 * num_parts), dtype=torch.int32)
-        num_found = torch.zeros(num_parts, dtype=torch.int64)
-        self._found = (index, found_bin, num_found)
-        self._call(_kernels().count, cells, bins, *self._found)
-        # The rows before cell 1 hold the scores below all edges: any of them will do as cell 0.
-        return bins.sum(0).T + grid.to_bins(cells.sum(0)[spread - 1 :])
-
-    def evaluate(self, lines: Tensor, out: Tensor) -> Tensor:
-        if self._found is None:
-            self.histogram()
-        index, _, num_found = self._found
-        if (num_found > index.shape[1]).any():  # more than was set aside for them
-            return Gridded(self.scores, self.grid).evaluate(lines, out)
-        result = out.to(torch.promote_types(out.dtype, torch.float32))
-        cell_lines = self.grid.to_cells(lines, result.dtype)
-        self._call(_kernels().evaluate, cell_lines, lines.T.contiguous(), *self._found, result)
-        return out if result is out else out.copy_(result)
-
-    def _call(self, kernel: Callable, *tensors: Tensor) -> None:
-        grid = self.grid
-        arrays = _kernels().GridArrays(
-            grid.edges.numpy(),
-            grid.bins.numpy(),
-            grid.has_edge.numpy(),
-            grid.origin,
-            grid.scale,
-            float(grid.last),
-        )
-        with _ONE_AT_A_TIME:
-            kernel(self.scores.numpy(), arrays, *(x.numpy() for x in tensors))
+    of_torch, of_numba = torch.get_num_threads(), numba.get_num_threads()
+    numba.set_num_threads(min(of_torch, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(of_numba)
+        # They may share an OpenMP, in which numba then sets the number for both.
+        if torch.get_num_threads() != of_torch:
+            torch.set_num_threads(of_torch)

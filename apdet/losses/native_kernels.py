@@ -1,4 +1,4 @@
-"""The inner loops of :mod:`apdet.losses.native`; importing this file needs numba.
+"""The inner loops of :mod:`apdet.losses.compiled`; importing this file needs numba.
 
 Each loop is simple enough for the compiler to vectorise it, or has no branch that a processor would
 guess wrongly: scores go in blocks from one to the next.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-BLOCK = 1024
+BLOCK = 512
 # Scores below all edges are often most of them. Spread over so many rows, additions to the same row
 # do not have to wait for each other.
 SPREAD = 16
@@ -160,3 +160,14 @@ def evaluate(scores, grid, cell_lines, lines, found_index, found_bin, num_found,
         part = slice(p * size // num_parts, (p + 1) * size // num_parts)
         index, bins = found_index[p, : num_found[p]], found_bin[p, : num_found[p]]
         _evaluate(scores[part], grid, cell_lines, lines, index, bins, out[part])
+
+
+@_compile
+def nonzero(x, found):
+    """Write the indices of the entries of ``x`` (n,) int64 that are not 0; returns how many."""
+    size = 0
+    for k in range(len(x)):
+        if x[k] != 0:
+            found[size] = k
+            size += 1
+    return size

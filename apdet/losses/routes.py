@@ -4,7 +4,7 @@ There are three, with the same results but for rounding in float64:
 
 * `binning.Searched`, a binary search for each score, on any device;
 * `grid.Gridded`, a table over a uniform grid of cells, on the CPU;
-* `native.Compiled`, the same in compiled code, where numba is installed (the extra
+* `compiled.Compiled`, the same in compiled code, where numba is installed (the extra
   ``apdet[fast]``). The environment variable ``APDET_NATIVE=0`` switches it off.
 """
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from apdet.losses import native
 from apdet.losses.binning import BinnedScores, Searched
+from apdet.losses.compiled import Compiled
 from apdet.losses.grid import SAMPLE, Grid, Gridded
 
 # A grid does not pay for fewer scores,
@@ -32,4 +33,4 @@ def bin_scores(scores: Tensor, edges: Tensor) -> BinnedScores:
     grid = Grid.over(edges)
     if len(scores) and grid.share_beside_edge(scores[::SAMPLE]) > MANY:
         return Searched(scores, edges)
-    return native.Compiled(scores, grid) if native.is_available() else Gridded(scores, grid)
+    return Compiled(scores, grid) if native.is_available() else Gridded(scores, grid)

@@ -72,13 +72,17 @@ def ranking_group(global_ranking: bool) -> ProcessGroup | None:
     return dist.group.WORLD if global_ranking and comm.get_world_size() > 1 else None
 
 
-def mean_over_group(x: Tensor, group: ProcessGroup | None) -> Tensor:
-    """The mean of ``x`` () over the processes of a group; ``x`` itself without one."""
+def positives_a_process(num_positives: Tensor, group: ProcessGroup | None) -> Tensor:
+    """What a sum over anchors is divided by, (): the positives, at least one.
+
+    With a group, those of all processes over their number, so that the average of gradients over
+    processes is that of one process with all images.
+    """
     if group is None:
-        return x
-    x = x.float().clone()
-    dist.all_reduce(x, group=group)
-    return x / dist.get_world_size(group)
+        return num_positives.clamp(min=1)
+    total = num_positives.clone()
+    dist.all_reduce(total, group=group)
+    return total.clamp(min=1) / dist.get_world_size(group)
 
 
 def ranking_targets(gt_labels: Tensor, num_classes: int) -> Tensor:

@@ -16,7 +16,7 @@ from apdet.modeling.ranking import (
     build_cls_loss,
     call_cls_loss,
     log_ranking,
-    mean_over_group,
+    positives_a_process,
     ranking_group,
     ranking_targets,
 )
@@ -95,7 +95,7 @@ class RankingRetinaNet(RetinaNet):
         gt_labels = torch.stack(gt_labels)  # (N, R)
         pos_mask = (gt_labels >= 0) & (gt_labels != self.num_classes)  # (N, R)
         group = ranking_group(self.global_ranking)
-        normalizer = self._normalizer(mean_over_group(pos_mask.sum(), group))
+        normalizer = self._normalizer(positives_a_process(pos_mask.sum(), group))
 
         logits = cat(pred_logits, dim=1)  # (N, R, K)
         targets = ranking_targets(gt_labels, self.num_classes)  # (N, R, K)
@@ -116,7 +116,6 @@ class RankingRetinaNet(RetinaNet):
         }
 
     def _normalizer(self, num_positives: Tensor) -> Tensor:
-        num_positives = num_positives.clamp(min=1)
         if self.loss_normalizer is None:
             return num_positives
         self.loss_normalizer.mul_(0.9).add_(0.1 * num_positives)

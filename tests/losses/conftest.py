@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from apdet.losses import grid, native, routes
+from apdet.losses import compiled, grid, native, routes
 
 ROUTES = ["searched", "gridded", "compiled"]
 
@@ -20,7 +20,7 @@ def route(request, monkeypatch):
 def in_parts(monkeypatch):
     """Even few scores are split into chunks, and into the parts of three threads."""
     monkeypatch.setattr(grid, "CPU_CHUNK", 7)
-    monkeypatch.setattr(native, "MIN_PART", 5)
+    monkeypatch.setattr(compiled, "MIN_PART", 5)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     yield

@@ -8,8 +8,9 @@ from oracles import piecewise_step
 
 from apdet.losses import ap_loss, routes
 from apdet.losses.binning import Searched
-from apdet.losses.grid import Grid, Gridded, nonzero
-from apdet.losses.native import Compiled
+from apdet.losses.compiled import Compiled
+from apdet.losses.grid import Grid, Gridded
+from apdet.losses.nonzero import nonzero
 from apdet.losses.rank_sums import Windows
 from apdet.losses.steps import piecewise_step as fast_step
 
@@ -179,6 +180,21 @@ assert logits.grad.abs().sum() > 0
     assert ("numba needs an older numpy" in done.stderr) == (kind == "broken")
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_number_of_torchs_threads_stays_as_it_is(threads):
+    code = """
+import torch
+from apdet.losses import ap_loss
+logits = torch.randn(1_000_000, requires_grad=True)
+print(torch.get_num_threads())
+ap_loss(logits, (torch.rand(1_000_000) < 1e-3).to(torch.int8)).backward()
+print(torch.get_num_threads())
+"""
+    env = os.environ | {"OMP_NUM_THREADS": threads, "APDET_NATIVE": "1"}
+    output = subprocess.check_output([sys.executable, "-c", code], env=env, text=True)
+    assert output.split() == [threads, threads]
+
+
 @pytest.mark.parametrize("native", ["0", "1"])
 def test_extra_memory_is_at_most_that_of_focal_loss(native):
     # In a process of its own, since the peak of a process never falls.
@@ -215,7 +231,9 @@ print(backward(4_000_000))
     assert used[0] <= used[1]
 
 
-def test_nonzero_is_torchs_own():
+@pytest.mark.parametrize("setting", ["0", "1"])
+def test_nonzero_is_torchs_own(monkeypatch, setting):
+    monkeypatch.setenv("APDET_NATIVE", setting)
     for dtype in (torch.int8, torch.bool, torch.float32, torch.int64):
         x = (torch.rand(1003) < 0.05).to(dtype)
         for view in (x, x[1:], x[3::2], x[:5], x[:0]):
