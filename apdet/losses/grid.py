@@ -42,13 +42,13 @@ class Grid(NamedTuple):
     start: Tensor
 
     @classmethod
-    def over(cls, edges: Tensor) -> "Grid":
+    def over(cls, edges: Tensor, cells_per_edge: int) -> "Grid":
         """Lay a grid over ``edges`` (E,), E > 0, on the CPU.
 
         The more cells, the fewer scores have to be searched for, and the more often a table of them
-        is not in the cache.
+        is not in the cache; beyond limits that loses more than it gains.
         """
-        bits = min(max((8 * len(edges) - 1).bit_length(), 14), 17)
+        bits = min(max((cells_per_edge * len(edges) - 1).bit_length(), 14), 17)
         if len(edges) > 1 << 16:  # the sigmoid's
             bits = min((8 * len(edges) - 1).bit_length(), 20)
         num_cells = 1 << bits

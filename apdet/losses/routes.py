@@ -30,7 +30,8 @@ def bin_scores(scores: Tensor, edges: Tensor) -> BinnedScores:
     """
     if edges.device.type != "cpu" or len(edges) == 0 or len(scores) < SMALL:
         return Searched(scores, edges)
-    grid = Grid.over(edges)
+    way, cells_per_edge = (Compiled, 8) if native.is_available() else (Gridded, 32)
+    grid = Grid.over(edges, cells_per_edge)
     if len(scores) and grid.share_beside_edge(scores[::SAMPLE]) > MANY:
         return Searched(scores, edges)
-    return Compiled(scores, grid) if native.is_available() else Gridded(scores, grid)
+    return way(scores, grid)

@@ -102,8 +102,8 @@ def test_scores_beyond_all_edges_are_never_searched_for(num_edges):
     for shift in (0.0, 0.1, -4.6, 1e4 / 3, -1e6):
         edges = (torch.randn(num_edges, dtype=torch.float64) + shift).sort().values
         beyond = torch.tensor([edges[0].item() - 0.1, edges[-1].item() + 0.1]).double()
-        assert Grid.over(edges).share_beside_edge(beyond) == 0
-        assert Grid.over(edges).share_beside_edge(edges) == 1
+        assert Grid.over(edges, 8).share_beside_edge(beyond) == 0
+        assert Grid.over(edges, 8).share_beside_edge(edges) == 1
 
 
 @pytest.mark.parametrize("way", [Gridded, Compiled])
@@ -112,7 +112,7 @@ def test_scores_that_nearly_all_lie_beside_an_edge_are_searched_for(way):
     scores = torch.randn(10_000)
     pos = torch.cat([torch.randn(20), torch.tensor([1e9])]).double()
     windows = Windows(pos.sort().values, fast_step(1.0))
-    binned, plain = way(scores, Grid.over(windows.edges)), Searched(scores, windows.edges)
+    binned, plain = way(scores, Grid.over(windows.edges, 8)), Searched(scores, windows.edges)
     torch.testing.assert_close(
         windows.rank_sums(binned.histogram()), windows.rank_sums(plain.histogram())
     )
@@ -126,7 +126,7 @@ def test_lines_can_be_read_off_without_counting_first(way):
     scores = torch.randn(1000, dtype=torch.float64)
     pos = torch.randn(5, dtype=torch.float64)
     windows = Windows(pos, fast_step(0.5))
-    binned = way(scores, windows.edges if way is Searched else Grid.over(windows.edges))
+    binned = way(scores, windows.edges if way is Searched else Grid.over(windows.edges, 8))
     lines = windows.blame_lines(torch.ones(5, dtype=torch.float64))
     read = binned.evaluate(lines, torch.empty_like(scores))
     torch.testing.assert_close(read, piecewise_step(scores - pos[:, None], 0.5).sum(0))
