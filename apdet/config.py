@@ -22,6 +22,10 @@ def add_apdet_config(cfg: CfgNode) -> None:
     cfg.MODEL.CLS_LOSS.NAME = "ap_loss"
     # Its keyword arguments, e.g. {delta: 1.0}; checked against its signature at model building.
     cfg.MODEL.CLS_LOSS.KWARGS = CfgNode(new_allowed=True)
+    # Which negatives the loss sees: "", all; "ohem", the hardest of each image; "random", any of
+    # each image; and how many of them for each positive. ohem_loss mines its own in any case.
+    cfg.MODEL.CLS_LOSS.SAMPLER = ""
+    cfg.MODEL.CLS_LOSS.NEG_POS_RATIO = 3.0
     # Whether several processes (GPUs) rank the images of all of them as one, exactly, and count
     # their positives together to normalise. Off, each ranks its own images, as the authors do.
     cfg.MODEL.CLS_LOSS.GLOBAL_RANKING = False

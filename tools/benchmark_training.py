@@ -25,7 +25,7 @@ from apdet import losses
 from apdet.config import load_config
 from apdet.engine import Trainer
 from apdet.losses import native
-from apdet.modeling.ranking import build_cls_loss
+from apdet.modeling.cls_loss import ClsLoss
 
 ROOT = Path(__file__).resolve().parent.parent
 FOCAL = "focal_loss"
@@ -60,18 +60,25 @@ def seconds_of_iteration(model: nn.Module, optimizer: torch.optim.Optimizer, bat
 
 
 def measure(cfg, names: list[str], batch: list[dict], repeats: int) -> list[dict]:
-    """A row a loss; the model is the same, its weights are hardly moved (learning rate 1e-9)."""
-    model = Trainer.build_model(cfg).train()
+    """A row a loss. Losses over equally many logits share a model.
+
+    Its weights are hardly moved (learning rate 1e-9).
+    """
     cfg = cfg.clone()
     cfg.SOLVER.BASE_LR = 1e-9
-    optimizer = Trainer.build_optimizer(cfg, model)
-    cls_losses = {}
+    cls_losses, models = {}, {}
     for name in names:
         cfg.MODEL.CLS_LOSS.NAME = name
-        cls_losses[name] = build_cls_loss(cfg)
+        cls_losses[name] = ClsLoss(cfg, num_classes=cfg.MODEL.RETINANET.NUM_CLASSES)
+        cls_losses[name].to(cfg.MODEL.DEVICE)
+        if cls_losses[name].num_logits not in models:
+            model = Trainer.build_model(cfg).train()
+            optimizer = Trainer.build_optimizer(cfg, model)
+            models[cls_losses[name].num_logits] = (model, optimizer)
     times = {name: [] for name in names}
     for turn in range(repeats + 1):
         for name, cls_loss in cls_losses.items():
+            model, optimizer = models[cls_loss.num_logits]
             model.cls_loss = cls_loss
             seconds = seconds_of_iteration(model, optimizer, batch)
             if turn > 0:  # the first one warms up

@@ -25,6 +25,26 @@ def check_scores(logits: Tensor, targets: Tensor) -> None:
         raise fault
 
 
+def check_labels(logits: Tensor, labels: Tensor) -> None:
+    """Refuse scores of classes, (*, K+1), and labels, (*), that no loss can be computed from.
+
+    Raises:
+        ValueError: shapes that do not fit, or a label above K.
+        FloatingPointError: scores that are NaN or infinite; the message counts them.
+    """
+    if logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} must have the shape of labels {tuple(labels.shape)} "
+            "and one dimension more, the classes"
+        )
+    fault = fault_of(logits, total(logits).item(), labels, 0)
+    if fault is not None:
+        raise fault
+    background = logits.shape[-1] - 1
+    if labels.numel() and labels.max() > background:
+        raise ValueError(f"labels lie in -1 to {background}, got {labels.max().item()}")
+
+
 def total(scores: Tensor) -> Tensor:
     """The sum of all scores, (): the cheapest look at all. If it is finite, every score is."""
     return scores.sum(dtype=torch.promote_types(scores.dtype, torch.float32))

@@ -1,25 +1,19 @@
 """RetinaNet trained with any loss of :mod:`apdet.losses`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from detectron2.config import configurable
-from detectron2.layers import cat
-from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.modeling.box_regression import _dense_box_regression_loss
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec, cat
+from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator, build_backbone
+from detectron2.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
 
 from apdet.errors import UserError
+from apdet.modeling.cls_loss import ClsLoss
 from apdet.modeling.matcher import OverlapMatcher
-from apdet.modeling.ranking import (
-    build_cls_loss,
-    call_cls_loss,
-    log_ranking,
-    positives_a_process,
-    ranking_group,
-    ranking_targets,
-)
 
 
 @META_ARCH_REGISTRY.register()
@@ -33,10 +27,8 @@ class RankingRetinaNet(RetinaNet):
     def __init__(
         self,
         *,
-        cls_loss: Callable[..., Tensor],
-        global_ranking: bool = False,
+        cls_loss: ClsLoss,
         box_reg_loss_weight: float = 1.0,
-        box_pred_init_std: float = 0.01,
         loss_normalizer: str = "batch",
         test_score_thresh_per_level: Sequence[float] = (),
         **kwargs,
@@ -44,11 +36,8 @@ class RankingRetinaNet(RetinaNet):
         """Build the detector.
 
         Args:
-            cls_loss: (logits, targets) -> (), a loss of :mod:`apdet.losses`.
-            global_ranking: whether several processes rank the images of all of them as one, and
-                count their positives together to normalise; else each is on its own.
+            cls_loss: the classification loss; the head gives each anchor its ``num_logits``.
             box_reg_loss_weight: factor of the box loss.
-            box_pred_init_std: standard deviation of the box predictor's initial weights.
             loss_normalizer: what sums over anchors are divided by: "batch", the positives of the
                 batch, or "ema", Detectron2's moving average of them (kept in checkpoints).
             test_score_thresh_per_level: score thresholds, one a level; empty: the same for all.
@@ -66,41 +55,75 @@ class RankingRetinaNet(RetinaNet):
                 f"{len(levels)} levels {list(levels)}; give one a level, or none"
             )
         self.cls_loss = cls_loss
-        self.global_ranking = global_ranking
         self.box_reg_loss_weight = box_reg_loss_weight
         self.test_score_thresh_per_level = thresholds
-        nn.init.normal_(self.head.bbox_pred.weight, std=box_pred_init_std)
         # A buffer, so that a resumed training goes on with it. 100 is Detectron2's first value.
         ema = torch.tensor(100.0) if loss_normalizer == "ema" else None
         self.register_buffer("loss_normalizer", ema)
 
     @classmethod
-    def from_config(cls, cfg):
-        retinanet = cfg.MODEL.RETINANET
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """What ``cfg.MODEL.RETINANET`` and ``cfg.MODEL.CLS_LOSS`` say."""
+        node = cfg.MODEL.RETINANET
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        shapes = [shapes[name] for name in node.IN_FEATURES]
+        cls_loss = ClsLoss(cfg, num_classes=node.NUM_CLASSES)
         return {
-            **super().from_config(cfg),
+            "backbone": backbone,
+            "head": cls.build_head(cfg, shapes, cls_loss.num_logits),
+            "head_in_features": node.IN_FEATURES,
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "box2box_transform": Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS),
             "anchor_matcher": OverlapMatcher(
-                retinanet.IOU_THRESHOLDS, retinanet.IOU_LABELS, allow_low_quality_matches=True
+                node.IOU_THRESHOLDS, node.IOU_LABELS, allow_low_quality_matches=True
             ),
-            "cls_loss": build_cls_loss(cfg),
-            "global_ranking": cfg.MODEL.CLS_LOSS.GLOBAL_RANKING,
-            "box_reg_loss_weight": retinanet.BBOX_REG_LOSS_WEIGHT,
-            "box_pred_init_std": retinanet.BBOX_PRED_INIT_STD,
-            "loss_normalizer": retinanet.LOSS_NORMALIZER,
-            "test_score_thresh_per_level": retinanet.SCORE_THRESH_TEST_PER_LEVEL,
+            "num_classes": node.NUM_CLASSES,
+            "cls_loss": cls_loss,
+            "box_reg_loss_type": node.BBOX_REG_LOSS_TYPE,
+            "box_reg_loss_weight": node.BBOX_REG_LOSS_WEIGHT,
+            "smooth_l1_beta": node.SMOOTH_L1_LOSS_BETA,
+            "loss_normalizer": node.LOSS_NORMALIZER,
+            "test_score_thresh": node.SCORE_THRESH_TEST,
+            "test_score_thresh_per_level": node.SCORE_THRESH_TEST_PER_LEVEL,
+            "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": node.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
         }
+
+    @classmethod
+    def build_head(cls, cfg: CfgNode, shapes: list[ShapeSpec], num_logits: int) -> nn.Module:
+        """The head: (features of each level) -> (logits, deltas) of each level.
+
+        Args:
+            cfg: the config.
+            shapes: of the features, from fine to coarse.
+            num_logits: of an anchor.
+        """
+        kwargs = RetinaNetHead.from_config(cfg, shapes)
+        head = RetinaNetHead(**{**kwargs, "num_classes": num_logits})
+        nn.init.normal_(head.bbox_pred.weight, std=cfg.MODEL.RETINANET.BBOX_PRED_INIT_STD)
+        return head
+
+    def forward_training(self, images, features, predictions, gt_instances):
+        """Arguments and keys as in :meth:`RetinaNet.forward_training`."""
+        logits, deltas = self._transpose_dense_predictions(
+            predictions, [self.cls_loss.num_logits, 4]
+        )
+        anchors = self.anchor_generator(features)
+        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
+        return self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
 
     def losses(self, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes):
         """Arguments and keys as in :meth:`RetinaNet.losses`; one ranking spans the mini-batch."""
         gt_labels = torch.stack(gt_labels)  # (N, R)
         pos_mask = (gt_labels >= 0) & (gt_labels != self.num_classes)  # (N, R)
-        group = ranking_group(self.global_ranking)
-        normalizer = self._normalizer(positives_a_process(pos_mask.sum(), group))
-
-        logits = cat(pred_logits, dim=1)  # (N, R, K)
-        targets = ranking_targets(gt_labels, self.num_classes)  # (N, R, K)
-        log_ranking(logits, targets)
-        loss_cls = call_cls_loss(self.cls_loss, logits, targets, normalizer=normalizer, group=group)
+        normalizer = self._normalizer(self.cls_loss.positives_a_process(pos_mask.sum()))
+        loss_cls = self.cls_loss(cat(pred_logits, dim=1), gt_labels, normalizer=normalizer)
         loss_box_reg = _dense_box_regression_loss(
             anchors,
             self.box2box_transform,
@@ -114,6 +137,20 @@ class RankingRetinaNet(RetinaNet):
             "loss_cls": loss_cls,
             "loss_box_reg": self.box_reg_loss_weight * loss_box_reg / normalizer,
         }
+
+    def forward_inference(self, images, features, predictions):
+        """Arguments and result as in :meth:`RetinaNet.forward_inference`."""
+        logits, deltas = self._transpose_dense_predictions(
+            predictions, [self.cls_loss.num_logits, 4]
+        )
+        scores = [self.cls_loss.scores(level) for level in logits]
+        anchors = self.anchor_generator(features)
+        return [
+            self.inference_single_image(
+                anchors, [x[i] for x in scores], [x[i] for x in deltas], size
+            )
+            for i, size in enumerate(images.image_sizes)
+        ]
 
     def _normalizer(self, num_positives: Tensor) -> Tensor:
         if self.loss_normalizer is None:

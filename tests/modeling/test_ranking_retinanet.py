@@ -4,8 +4,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from oracles import ap_by_algorithm_1
+from torch import nn
 
 import apdet.modeling  # noqa: F401
+from apdet import losses
 from apdet.errors import UserError
 from apdet.losses import ap_loss
 
@@ -69,19 +71,21 @@ def test_its_detections_are_those_of_detectron2s_retinanet(focal_cfg):
 def test_one_ranking_spans_all_images_of_the_batch(cfg):
     model, inputs = build_model(cfg).train(), batch()
     seen = {}
-    model.cls_loss = lambda logits, targets: seen.update(logits=logits, targets=targets) or 0
-    model(inputs)
+
+    def spy(logits, targets, **kwargs):
+        seen.update(logits=logits, targets=targets)
+        return ap_loss(logits, targets)
+
+    model.cls_loss.loss = spy
+    loss = model(inputs)["loss_cls"].item()
     logits, targets = seen["logits"], seen["targets"]
     assert logits.shape == targets.shape == (2, (64 + 16 + 4) * 6, 3)
-
-    model.cls_loss = ap_loss
-    loss = model(inputs)["loss_cls"].item()
     assert loss == pytest.approx(ap_by_algorithm_1(logits, targets)[0].item(), abs=1e-6)
     alone = [ap_by_algorithm_1(logits[i], targets[i])[0].item() for i in range(2)]
     assert loss != pytest.approx(sum(alone) / 2, abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["ap_loss", "focal_loss"])
+@pytest.mark.parametrize("loss", losses.__all__)
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -94,13 +98,14 @@ def test_one_ranking_spans_all_images_of_the_batch(cfg):
 def test_batches_with_few_or_no_positives_train(cfg, loss, inputs):
     cfg.MODEL.CLS_LOSS.NAME = loss
     model = build_model(cfg).train()
-    losses = model(inputs)
-    sum(losses.values()).backward()
+    result = model(inputs)
+    sum(result.values()).backward()
     for parameter in model.parameters():
         assert torch.isfinite(parameter.grad).all()
-    assert losses["loss_cls"].isfinite()
-    if not any(len(x["instances"]) for x in inputs) and loss == "ap_loss":
-        assert losses["loss_cls"] == 0
+    assert result["loss_cls"].isfinite()
+    ranks = loss in ("ap_loss", "auc_loss", "pnp_loss", "ohem_loss")
+    if ranks and not any(len(x["instances"]) for x in inputs):
+        assert result["loss_cls"] == 0
         assert not model.head.cls_score.weight.grad.any()
 
 
@@ -127,6 +132,26 @@ def test_the_head_starts_as_the_config_says(cfg):
     assert head.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.1)
     assert head.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.1)
     torch.testing.assert_close(head.cls_score.bias.sigmoid(), torch.full((18,), 0.01))
+
+
+def test_a_loss_over_classes_gets_a_logit_for_the_background_and_scores_by_softmax(cfg):
+    cfg.MODEL.CLS_LOSS.NAME = "ohem_loss"
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST_PER_LEVEL = [0.0] * 3
+    cfg.MODEL.RETINANET.NMS_THRESH_TEST = 1.0
+    cfg.MODEL.RETINANET.TOPK_CANDIDATES_TEST = 10_000
+    cfg.TEST.DETECTIONS_PER_IMAGE = 10_000
+    model, inputs = build_model(cfg).eval(), [image()]
+    nn.init.normal_(model.head.cls_score.weight)
+    with torch.no_grad():
+        detections = model(inputs)[0]["instances"]
+        features = model.backbone(model.preprocess_image(inputs).tensor)
+        levels = model.head([features[name] for name in model.head_in_features])[0]
+    probabilities = [
+        level.reshape(6, 4, -1).softmax(1)[:, :3]
+        for level in levels  # 6 anchors, 3 + 1 classes
+    ]
+    expected = torch.cat([x.flatten() for x in probabilities]).sort().values
+    torch.testing.assert_close(detections.scores.sort().values, expected)
 
 
 def test_the_moving_average_of_positives_is_part_of_the_checkpoint(focal_cfg):
