@@ -34,7 +34,7 @@ def add_apdet_config(cfg: CfgNode) -> None:
     # fine-tuning on other classes; else they are an error.
     cfg.MODEL.ALLOW_WEIGHT_MISMATCH = False
 
-    # --- RankingRetinaNet ------------------------------------------------------------------
+    # --- RankingRetinaNet and SSD ----------------------------------------------------------
     # Factor of the box loss. The authors divide its gradient by 4 |P|, so theirs is 0.25.
     cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
     # What losses that are sums over anchors are divided by: "batch", the positives of this batch,
@@ -44,6 +44,15 @@ def add_apdet_config(cfg: CfgNode) -> None:
     cfg.MODEL.RETINANET.BBOX_PRED_INIT_STD = 0.01
     # Score thresholds at test, one a feature level; empty: SCORE_THRESH_TEST at all levels.
     cfg.MODEL.RETINANET.SCORE_THRESH_TEST_PER_LEVEL = []
+
+    # --- SSD's VGG-16 ----------------------------------------------------------------------
+    cfg.MODEL.VGG = CfgNode()
+    # Whose extra layers it has: those of SSD300 or of SSD512.
+    cfg.MODEL.VGG.INPUT_SIZE = 512
+    # Factor of all channels.
+    cfg.MODEL.VGG.WIDTH = 1.0
+    # Normalisation of all convolutions, "BN" for one; ImageNet weights are without it.
+    cfg.MODEL.VGG.NORM = ""
 
     # --- Data ------------------------------------------------------------------------------
     # Data sets to register, a list of mappings; the keys are those of apdet.data.register:
@@ -56,6 +65,8 @@ def add_apdet_config(cfg: CfgNode) -> None:
     cfg.DATASETS.TRAIN_ON_DIFFICULT = False
     # (height, width) that training images are resized to; empty: MIN_SIZE_TRAIN.
     cfg.INPUT.FIXED_SIZE_TRAIN = []
+    # (height, width) that images are resized to at test, as for SSD; empty: MIN_SIZE_TEST.
+    cfg.INPUT.FIXED_SIZE_TEST = []
     # Photometric distortion, expansion and IoU-constrained crops as in SSD (arXiv:1512.02325).
     cfg.INPUT.SSD_AUGMENTATION = False
 

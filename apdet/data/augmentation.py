@@ -14,16 +14,17 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.
     """Detectron2's cropping, resizing and flipping, or a fixed size, and SSD's augmentation.
 
     Raises:
-        UserError: ``INPUT.FIXED_SIZE_TRAIN`` is neither empty nor a height and a width.
+        UserError: a fixed size that is neither empty nor a height and a width.
     """
-    if not is_train:
-        return detection_utils.build_augmentation(cfg, is_train)
     augmentation = detection_utils.build_augmentation(cfg, is_train)
-    size = list(cfg.INPUT.FIXED_SIZE_TRAIN)
+    key = "FIXED_SIZE_TRAIN" if is_train else "FIXED_SIZE_TEST"
+    size = list(cfg.INPUT[key])
     if size:
         if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise UserError(f"INPUT.FIXED_SIZE_TRAIN is {size}; give [height, width], or []")
+            raise UserError(f"INPUT.{key} is {size}; give [height, width], or []")
         augmentation[0] = T.Resize(size)
+    if not is_train:
+        return augmentation
     if cfg.INPUT.CROP.ENABLED:
         augmentation.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
     if cfg.INPUT.SSD_AUGMENTATION:

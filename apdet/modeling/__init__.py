@@ -11,5 +11,7 @@ except ImportError as error:
     ) from error
 
 from apdet.modeling.ranking_retinanet import RankingRetinaNet
+from apdet.modeling.ssd import SSD
+from apdet.modeling.vgg import SSDVGG16
 
-__all__ = ["RankingRetinaNet"]
+__all__ = ["SSD", "SSDVGG16", "RankingRetinaNet"]

@@ -135,6 +135,13 @@ def test_test_images_are_only_resized(cfg):
     assert result.shape == (50, 60, 3)
 
 
+def test_a_fixed_size_at_test_takes_the_boxes_along(cfg):
+    cfg.INPUT.FIXED_SIZE_TEST = [50, 30]
+    result, (box,) = augment(build_augmentation(cfg, is_train=False), *painted())
+    assert result.shape == (50, 30, 3)
+    np.testing.assert_allclose(box, extent(result), atol=1)
+
+
 @pytest.mark.parametrize("size", [[512], [0, 512], ["512", "512"], [1, 2, 3]])
 def test_a_fixed_size_is_a_height_and_a_width(cfg, size):
     cfg.INPUT.FIXED_SIZE_TRAIN = size

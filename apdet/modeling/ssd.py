@@ -1,0 +1,115 @@
+"""SSD: its default boxes, its head, and the detector made of them (arXiv:1512.02325)."""
+
+import math
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
+from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, DefaultAnchorGenerator
+from torch import Tensor, nn
+
+from apdet.modeling.ranking_retinanet import RankingRetinaNet
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class DefaultBoxGenerator(DefaultAnchorGenerator):
+    """Default boxes (Section 2.2): of a level, squares of two sizes, and pairs of oblongs.
+
+    ``MODEL.ANCHOR_GENERATOR.SIZES`` has [s, s'] for each level, in pixels: its own size and that of
+    the next level. ``ASPECT_RATIOS`` has the ratios r > 1 of each level.
+    """
+
+    def generate_cell_anchors(self, sizes, aspect_ratios) -> Tensor:
+        """The boxes of a cell, around (0, 0).
+
+        Args:
+            sizes: s and s'.
+            aspect_ratios: R of them.
+
+        Returns:
+            (2 + 2 R, 4) XYXY: a square of side s, one of side sqrt(s s'), and for each ratio r a
+            wide and a tall box of area s^2.
+        """
+        size, next_size = sizes
+        sides = [(size, size), (math.sqrt(size * next_size),) * 2]
+        for ratio in aspect_ratios:
+            long, short = size * math.sqrt(ratio), size / math.sqrt(ratio)
+            sides += [(long, short), (short, long)]
+        half = torch.tensor(sides) / 2
+        return torch.cat([-half, half], dim=1)
+
+
+class SSDHead(nn.Module):
+    """A 3 x 3 convolution of each level for the logits, and one for the boxes."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: list[ShapeSpec],
+        num_anchors: list[int],
+        num_logits: int,
+        prior_prob: float = 0.01,
+        bbox_pred_init_std: float = 0.01,
+    ):
+        """Build the head.
+
+        Args:
+            input_shape: of the features of each level.
+            num_anchors: of a cell of each level.
+            num_logits: of an anchor.
+            prior_prob: the probability that each logit starts from.
+            bbox_pred_init_std: standard deviation of the box predictors' initial weights.
+        """
+        super().__init__()
+        levels = list(zip([shape.channels for shape in input_shape], num_anchors, strict=True))
+        self.cls_score = nn.ModuleList(
+            nn.Conv2d(c, a * num_logits, 3, padding=1) for c, a in levels
+        )
+        self.bbox_pred = nn.ModuleList(nn.Conv2d(c, a * 4, 3, padding=1) for c, a in levels)
+        for convs, std, bias in [
+            (self.cls_score, 0.01, -math.log((1 - prior_prob) / prior_prob)),
+            (self.bbox_pred, bbox_pred_init_std, 0),
+        ]:
+            for conv in convs:
+                nn.init.normal_(conv.weight, std=std)
+                nn.init.constant_(conv.bias, bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+        """What ``cfg.MODEL.RETINANET`` says; ``num_logits`` is the caller's to give."""
+        return {
+            "input_shape": input_shape,
+            "num_anchors": build_anchor_generator(cfg, input_shape).num_anchors,
+            "prior_prob": cfg.MODEL.RETINANET.PRIOR_PROB,
+            "bbox_pred_init_std": cfg.MODEL.RETINANET.BBOX_PRED_INIT_STD,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Predict.
+
+        Args:
+            features: (N, C_l, H_l, W_l) of each level l.
+
+        Returns:
+            Logits (N, A_l num_logits, H_l, W_l) and deltas (N, 4 A_l, H_l, W_l) of each level.
+        """
+        logits = [conv(x) for conv, x in zip(self.cls_score, features, strict=True)]
+        deltas = [conv(x) for conv, x in zip(self.bbox_pred, features, strict=True)]
+        return logits, deltas
+
+
+@META_ARCH_REGISTRY.register()
+class SSD(RankingRetinaNet):
+    """SSD, trained with any loss of :mod:`apdet.losses`; ``ohem_loss`` is its classic one.
+
+    It is made, matched, trained and tested as :class:`RankingRetinaNet`, whose keys
+    ``MODEL.RETINANET`` it reads; the head is another, and by config the backbone
+    (``build_ssd_vgg16_backbone``) and the anchors (``DefaultBoxGenerator``).
+    """
+
+    @classmethod
+    def build_head(cls, cfg: CfgNode, shapes: list[ShapeSpec], num_logits: int) -> nn.Module:
+        """Arguments as in :meth:`RankingRetinaNet.build_head`."""
+        return SSDHead(cfg, shapes, num_logits=num_logits)
