@@ -8,7 +8,6 @@ from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.modeling import build_model
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter, get_event_storage
 
 import apdet.modeling  # noqa: F401  registers the meta-architectures
 from apdet.checkpoint import Checkpointer
@@ -18,7 +17,10 @@ from apdet.data.sampler import ResumableSampler
 from apdet.data.training import training_dicts
 from apdet.errors import UserError
 from apdet.evaluation import build_evaluator, write_report
+from apdet.evaluation.build import inference_folder
+from apdet.hooks import BestCheckpointer, RankingPrinter
 from apdet.mixed_precision import build_stepper
+from apdet.modeling.test_time_augmentation import DenseDetectorWithTTA
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ class Trainer(DefaultTrainer):
             cfg.MODEL.CLS_LOSS.NAME,
             f"{num_trained:,}",
         )
+        if cfg.TEST.AUG.ENABLED:
+            DenseDetectorWithTTA(cfg, model)  # says what is wrong now, and not after the training
         return model
 
     @classmethod
@@ -98,16 +102,45 @@ class Trainer(DefaultTrainer):
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
-    def build_evaluator(cls, cfg, dataset_name):
-        return build_evaluator(cfg, dataset_name)
+    def build_evaluator(cls, cfg, dataset_name, output_folder=None):
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+    @classmethod
+    def test_with_tta(cls, cfg, model) -> dict:
+        """Evaluate on several copies of each image, by ``TEST.AUG``.
+
+        Returns:
+            As `test`, with the suffix "_TTA" to each name, so that both may stand side by side.
+        """
+        model = DenseDetectorWithTTA(cfg, model)
+        cfg = cfg.clone()
+        cfg.defrost()
+        # The copies are made of the image as it is, not of one resized already.
+        cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.FIXED_SIZE_TEST = 0, []
+        evaluators = [
+            cls.build_evaluator(cfg, name, inference_folder(cfg, name, tta=True))
+            for name in cfg.DATASETS.TEST
+        ]
+        logger.info("Evaluating with TEST.AUG; names of results end in _TTA")
+        results = cls.test(cfg, model, evaluators)
+        return {f"{name}_TTA": result for name, result in results.items()}
 
     def build_hooks(self):
-        *others, writer = super().build_hooks()
-        if not comm.is_main_process():
-            return [*others, writer]
-        metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
-        best = BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric)
-        return [*others, best, writer]
+        built = super().build_hooks()
+        writer = [built.pop()] if comm.is_main_process() else []
+        if self.cfg.TEST.AUG.ENABLED:
+
+            def test_with_tta():
+                results = self.test_with_tta(self.cfg, self.model)
+                self._last_eval_results.update(results)
+                return results
+
+            # After the training alone, whatever TEST.EVAL_PERIOD: it takes many times as long.
+            built.append(hooks.EvalHook(0, test_with_tta))
+        if writer:
+            metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
+            built.append(BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
+        return [*built, *writer]
 
     def build_writers(self):
         return [*super().build_writers(), RankingPrinter()]
@@ -147,35 +180,3 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)
         self.sampler_seed = state_dict["sampler_seed"]
-
-
-class BestCheckpointer(hooks.BestCheckpointer):
-    """Detectron2's hook, which remembers the best metric over a resume."""
-
-    def state_dict(self):
-        return {"best_metric": self.best_metric, "best_iter": self.best_iter}
-
-    def load_state_dict(self, state_dict):
-        self.best_metric, self.best_iter = state_dict["best_metric"], state_dict["best_iter"]
-
-
-class RankingPrinter(EventWriter):
-    """Prints what `apdet.modeling.ranking.log_ranking` recorded, as one line."""
-
-    def __init__(self):
-        self._printed = -1
-
-    def write(self) -> None:
-        latest = get_event_storage().latest()
-        count, iteration = latest.get("ranking/num_positives", (0, -1))
-        if iteration <= self._printed:
-            return
-        self._printed = iteration
-        relevant, _ = latest["ranking/num_relevant_negatives"]
-        ap, measured = latest.get("ranking/AP", (float("nan"), -1))
-        logger.info(
-            " ranking: AP %.1f, %d positives, %d relevant negatives",
-            ap if measured == iteration else float("nan"),
-            count,
-            relevant,
-        )

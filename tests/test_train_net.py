@@ -3,16 +3,20 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from detectron2.modeling import build_model
 
+from apdet.config import load_config
 from apdet.data.digits import CLASSES, write_digits
 
 ROOT = Path(__file__).parent.parent
@@ -318,3 +322,73 @@ def test_a_number_of_processes_that_cannot_be_is_refused(config, capsys, argumen
     with pytest.raises(SystemExit):
         train(config, *arguments)
     assert re.search(message, capsys.readouterr().err)
+
+
+TTA = ["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", "(64, 96)"]
+
+
+def test_several_scales_are_for_the_last_evaluation_and_stand_beside_the_single_one(
+    config, output, tmp_path
+):
+    train(config, *TTA, "TEST.EVAL_PERIOD", 3)
+    results = json.loads((output / "results.json").read_text())["results"]
+    assert {"bbox", "voc", "bbox_TTA", "voc_TTA"} == results.keys()
+    assert results["bbox_TTA"].keys() == results["bbox"].keys()
+    evaluated = [
+        {key for key in ("bbox/AP", "bbox_TTA/AP") if key in line}
+        for line in map(json.loads, (output / "metrics.json").read_text().splitlines())
+    ]
+    assert [keys for keys in evaluated if keys] == [{"bbox/AP"}, {"bbox/AP", "bbox_TTA/AP"}]
+
+    final, elsewhere = output / "model_final.pth", tmp_path / "eval"
+    train(config, "--eval-only", "MODEL.WEIGHTS", final, "OUTPUT_DIR", elsewhere, *TTA)
+    assert json.loads((elsewhere / "results.json").read_text())["results"] == results
+    single, several = (
+        json.loads((elsewhere / name / "digits_test" / "coco_instances_results.json").read_text())
+        for name in ("inference", "inference_TTA")
+    )
+    assert single != several
+
+
+def test_one_scale_of_the_config_gives_the_results_without_tta(config, output):
+    train(config, *TTA, "TEST.AUG.MIN_SIZES", "(64,)", "TEST.AUG.FLIP", False)
+    single, several = (
+        (output / name / "digits_test" / "coco_instances_results.json").read_text()
+        for name in ("inference", "inference_TTA")
+    )
+    assert json.loads(single)
+    assert single == several
+
+
+def test_scales_that_are_missing_are_told_before_the_training(config, output):
+    assert "TEST.AUG.MIN_SIZES is []" in error_of(config, *TTA, "TEST.AUG.MIN_SIZES", "()")
+    assert not (output / "metrics.json").exists()
+
+
+def test_evaluating_on_the_test_set_of_voc_2012_names_the_archive_to_submit(
+    config, output, tmp_path, monkeypatch
+):
+    root = tmp_path / "data" / "VOC2012"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    shutil.copytree(Path(config).parent / "digits" / "JPEGImages", root / "JPEGImages")
+    ids = sorted(path.stem for path in (root / "JPEGImages").iterdir())[:3]
+    (root / "ImageSets" / "Main" / "test.txt").write_text("\n".join(ids))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    weights = tmp_path / "weights.pth"
+    model = build_model(load_config(config, ["MODEL.RETINANET.NUM_CLASSES", "20"]))
+    torch.save({"model": model.state_dict()}, weights)
+
+    train(
+        config, "--eval-only", "MODEL.WEIGHTS", weights, "DATASETS.REGISTER", "[]",
+        "DATASETS.TRAIN", "()", "DATASETS.TEST", "('voc_2012_test',)",
+    )  # fmt: skip
+
+    folder = output / "inference" / "voc_2012_test"
+    archive = folder / "results_VOC2012_test.tar.gz"
+    assert f"Submit {archive}" in (output / "log.txt").read_text()
+    with tarfile.open(archive) as files:
+        lines = [line for name in files for line in files.extractfile(name).read().splitlines()]
+        assert len(files.getnames()) == 20
+    predictions = json.loads((folder / "coco_instances_results.json").read_text())
+    assert len(lines) == len(predictions) > 0
+    assert {line.split()[0].decode() for line in lines} <= set(ids)

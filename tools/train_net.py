@@ -4,6 +4,7 @@
 python tools/train_net.py --config-file configs/digits/retinanet_ap.yaml
 python tools/train_net.py --config-file F --resume        # go on after an interruption
 python tools/train_net.py --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
+python tools/train_net.py --config-file F --eval-only --resume TEST.AUG.ENABLED True  # many scales
 python tools/train_net.py --config-file F --dry-run       # check everything, write nothing
 python tools/train_net.py --config-file F SOLVER.BASE_LR 0.005        # override any key
 python tools/train_net.py --config-file F --num-gpus 8    # they share each batch
@@ -114,6 +115,8 @@ def evaluate(cfg, resume: bool):
         )
     checkpointer.load(weights, checkpointables=[], strict=True)
     results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(Trainer.test_with_tta(cfg, model))
     if comm.is_main_process():
         paths = write_report(cfg, results)
         logging.getLogger("apdet").info("See %s", ", ".join(str(path) for path in paths))

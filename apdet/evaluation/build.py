@@ -13,9 +13,9 @@ from apdet.evaluation.voc import VOCEvaluator
 logger = logging.getLogger(__name__)
 
 
-def inference_folder(cfg: CfgNode, dataset_name: str) -> str:
-    """Where the predictions on a data set are kept."""
-    return os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+def inference_folder(cfg: CfgNode, dataset_name: str, *, tta: bool = False) -> str:
+    """Where the predictions on a data set are kept; those of ``TEST.AUG`` with ``tta``."""
+    return os.path.join(cfg.OUTPUT_DIR, "inference_TTA" if tta else "inference", dataset_name)
 
 
 def build_evaluator(

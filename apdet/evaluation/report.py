@@ -16,6 +16,7 @@ from apdet.errors import UserError
 from apdet.evaluation.build import inference_folder
 from apdet.evaluation.curves import plot_curves
 from apdet.evaluation.pictures import draw_detections
+from apdet.evaluation.submission import write_submission
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,9 @@ logger = logging.getLogger(__name__)
 def write_report(cfg: CfgNode, results: Mapping[str, Any] | None) -> list[Path]:
     """Write ``results.json``, ``curves.png`` and ``detections.png`` to ``cfg.OUTPUT_DIR``.
 
-    The detections are those on the first test set. What cannot be made, as when the training was
-    not evaluated, is logged and left out. Only the main process writes.
+    The detections are those on the first test set. Predictions on a test set whose annotations are
+    not public are packed for its evaluation server, beside them. What cannot be made, as when the
+    training was not evaluated, is logged and left out. Only the main process writes.
 
     Args:
         cfg: the training's.
@@ -46,6 +48,10 @@ def write_report(cfg: CfgNode, results: Mapping[str, Any] | None) -> list[Path]:
         predictions = Path(inference_folder(cfg, test_sets[0])) / "coco_instances_results.json"
         picture = folder / "detections.png"
         paths.append(_try(draw_detections, test_sets[0], predictions, picture))
+    for tta in (False, True) if cfg.TEST.AUG.ENABLED else (False,):
+        for name in test_sets:
+            predicted = inference_folder(cfg, name, tta=tta)
+            paths.append(_try(write_submission, name, predicted, cfg.MODEL.META_ARCHITECTURE))
     return [path for path in paths if path is not None]
 
 

@@ -1,0 +1,95 @@
+"""Predictions as evaluation servers take them, on sets whose annotations are not public."""
+
+import io
+import logging
+import os
+import tarfile
+import zipfile
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
+
+from apdet.errors import UserError
+from apdet.evaluation.matching import Detections
+from apdet.evaluation.predictions import read_predictions
+
+logger = logging.getLogger(__name__)
+
+
+def write_submission(dataset_name: str, folder: str | os.PathLike, method: str) -> Path | None:
+    """Pack the predictions in a folder for the server of their data set, if there is one.
+
+    That is VOC's for `voc_2012_test`, which gets ``results_VOC2012_test.tar.gz``, and COCO's for
+    the test sets of COCO, as ``detections_<set>_<method>_results.zip``.
+
+    Args:
+        dataset_name: as registered.
+        folder: where the evaluator left ``coco_instances_results.json``; the archive goes there.
+        method: the name of the detector, in letters and digits.
+
+    Returns:
+        The archive; None for a data set without a server.
+
+    Raises:
+        UserError: no predictions, some that are not on this data set, or no archive to be written.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    predictions = Path(folder) / "coco_instances_results.json"
+    coco_set = _coco_test_set(metadata)
+    is_voc = metadata.get("year") is not None and not metadata.get("annotated", True)
+    if not is_voc and coco_set is None:
+        return None
+    if not predictions.is_file():
+        raise UserError(f"{predictions}: no predictions there; evaluate on {dataset_name} first")
+    try:
+        if is_voc:
+            path = _write_voc(predictions, metadata)
+        else:
+            path = _write_coco(predictions, f"detections_{coco_set}_{method}_results")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the submission there: {error}") from error
+    logger.info(f"Submit {path} to the evaluation server of {'PASCAL VOC' if is_voc else 'COCO'}.")
+    return path
+
+
+def _coco_test_set(metadata: Metadata) -> str | None:
+    """COCO's own name, such as "test-dev2017", by its file of images without annotations."""
+    stem = Path(metadata.get("json_file") or "").stem
+    return stem.removeprefix("image_info_") if stem.startswith("image_info_test") else None
+
+
+def _write_coco(predictions: Path, name: str) -> Path:
+    path = predictions.with_name(f"{name}.zip")
+    temporary = path.with_name(f"{path.name}.tmp")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(predictions, f"{name}.json")
+    return temporary.replace(path)
+
+
+def _write_voc(predictions: Path, metadata: Metadata) -> Path:
+    image_ids = {image["image_id"] for image in DatasetCatalog.get(metadata.name)}
+    detections = read_predictions(predictions, metadata, image_ids)
+    year, split = metadata.year, metadata.split
+    path = predictions.with_name(f"results_VOC{year}_{split}.tar.gz")
+    temporary = path.with_name(f"{path.name}.tmp")
+    with tarfile.open(temporary, "w:gz") as archive:
+        for k, name in enumerate(metadata.thing_classes):
+            text = "".join(_voc_lines(detections, k)).encode()
+            # "comp4" is detection by a model that was trained on whatever data.
+            entry = tarfile.TarInfo(f"results/VOC{year}/Main/comp4_det_{split}_{name}.txt")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+    return temporary.replace(path)
+
+
+def _voc_lines(detections: Mapping[Hashable, Detections], k: int) -> Iterator[str]:
+    """``<image id> <score> <xmin> <ymin> <xmax> <ymax>`` of each detection of a class."""
+    for image_id in sorted(detections):
+        found = detections[image_id]
+        mine = found.classes == k
+        for (x0, y0, x1, y1), score in zip(found.boxes[mine], found.scores[mine], strict=True):
+            # VOC counts pixels from 1 and includes the last one: the inverse of apdet.data.voc.
+            # Nine decimals, as scores that were trained by ranking may lie close together.
+            yield f"{image_id} {score:.9f} {x0 + 1:.3f} {y0 + 1:.3f} {x1:.3f} {y1:.3f}\n"
