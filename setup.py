@@ -36,7 +36,16 @@ setup(
     extras_require={
         # The losses compiled for the CPU, by apdet.losses.native. The tests check it too.
         "fast": ["numba>=0.61"],
-        "dev": ["numba>=0.61", "pytest>=8", "hypothesis>=6", "ruff==0.17.5"],
+        # Files that tools/convert_weights.py reads beside torch's own.
+        "convert": ["onnx>=1.16", "safetensors>=0.4"],
+        "dev": [
+            "numba>=0.61",
+            "onnx>=1.16",
+            "safetensors>=0.4",
+            "pytest>=8",
+            "hypothesis>=6",
+            "ruff==0.17.5",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

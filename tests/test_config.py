@@ -1,7 +1,10 @@
 import pytest
+import torch
 from conftest import CONFIGS
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
+from detectron2.solver import build_optimizer
+from detectron2.structures import Boxes, Instances
 
 import apdet.modeling  # noqa: F401
 from apdet.config import add_apdet_config, load_config, scale_to_batch_size
@@ -24,20 +27,40 @@ def write(path, text):
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_config_builds_its_model(path):
-    cfg = load_config(path, ["MODEL.DEVICE", "cpu"])
-    model = build_model(cfg)
+def test_every_config_builds_a_model_that_makes_a_step(path):
+    # The whole VGG-16 would take most of the test's time.
+    cfg = load_config(path, ["MODEL.DEVICE", "cpu", "MODEL.VGG.WIDTH", "0.125"])
+    model = build_model(cfg).train()
     kind = path.stem.partition("_")[0]
     num_levels = len(cfg.MODEL.RETINANET.IN_FEATURES)
     expected = NUM_ANCHORS.get(f"{path.parent.name}/{kind}", NUM_ANCHORS.get(kind))
     assert model.anchor_generator.num_anchors == (expected or [6] * num_levels)
-    assert str(path.parent.name) in cfg.OUTPUT_DIR
-    assert path.stem in cfg.OUTPUT_DIR
+    assert f"output/{path.parent.name}/{path.stem}" == cfg.OUTPUT_DIR
+    assert f"{path.stem.rpartition('_')[2]}_loss" == cfg.MODEL.CLS_LOSS.NAME
+
+    optimizer = build_optimizer(cfg, model)
+    side = 300 if kind.startswith("ssd") else 64
+    instances = Instances((side, side))
+    instances.gt_boxes = Boxes(torch.tensor([[5.0, 5, 50, 55]]))
+    instances.gt_classes = torch.tensor([1])
+    image = torch.randint(0, 256, (3, side, side)).float()
+    before = {name: parameter.clone() for name, parameter in model.head.state_dict().items()}
+    losses = model([{"image": image, "instances": instances}])
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert all(loss.isfinite() for loss in losses.values())
+    after = model.head.state_dict()
+    assert all(parameter.isfinite().all() for parameter in after.values())
+    assert any((after[name] != before[name]).any() for name in after)
 
 
 @pytest.mark.parametrize(
     ("folder", "num_images", "epochs"),
-    [("VOC", 16_551, (160, 110, 140)), ("COCO", 117_266, (100, 60, 80))],
+    [
+        ("VOC", 16_551, (160, 110, 140)),
+        ("VOC12", 21_503, (160, 110, 140)),
+        ("COCO", 117_266, (100, 60, 80)),
+    ],
 )
 def test_the_schedules_are_the_papers_in_epochs(folder, num_images, epochs):
     for path in (path for path in LEAVES if path.parent.name == folder):

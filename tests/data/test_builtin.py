@@ -53,6 +53,6 @@ def test_a_missing_folder_is_named_with_the_variable_that_moves_it(root, name):
 
 
 def test_a_missing_coco_is_named_before_a_model_is_built():
-    cfg = load_config(CONFIGS / "COCO" / "retinanet_R50_500_ap.yaml")
+    cfg = load_config(CONFIGS / "COCO" / "retinanet_R50_512_ap.yaml")
     with pytest.raises(UserError, match=r"instances_train2017\.json: .*DETECTRON2_DATASETS"):
         register_datasets(cfg)

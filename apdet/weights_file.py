@@ -1,0 +1,86 @@
+"""Reading weights by their names from files of several formats, without running code."""
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from apdet.errors import UserError
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """All weights in a ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file, by their names there.
+
+    Raises:
+        UserError: a file that is missing, broken, of another format, or that holds other things;
+            a package needed to read it that is not installed.
+    """
+    readers = {
+        ".pth": _read_torch,
+        ".pt": _read_torch,
+        ".safetensors": _read_safetensors,
+        ".onnx": _read_onnx,
+    }
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in readers:
+        raise UserError(f"{path}: its name ends in none of {', '.join(readers)}")
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such file")
+    return _unwrap(readers[suffix](path), path)
+
+
+def _read_torch(path: str) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken pickle may raise any
+        raise UserError(
+            f"{path}: broken, or not mere weights ({type(error).__name__}); download it again, or "
+            "write it by torch.save(model.state_dict(), ...)"
+        ) from error
+
+
+def _read_safetensors(path: str) -> object:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f"{path}: pip install safetensors, or apdet[convert], to read it") from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file, or broken: {error}") from error
+
+
+def _read_onnx(path: str) -> object:
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError(f"{path}: pip install onnx, or apdet[convert], to read it") from error
+    try:
+        arrays = {
+            item.name: onnx.numpy_helper.to_array(item).astype("float32")
+            for item in onnx.load(path).graph.initializer
+            if "FLOAT" in (kind := onnx.TensorProto.DataType.Name(item.data_type))
+            or kind == "DOUBLE"
+        }
+    except Exception as error:  # onnx's own are of no common class
+        raise UserError(f"{path}: not an ONNX file, or broken: {error}") from error
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _unwrap(data: object, path: str) -> dict[str, Tensor]:
+    for key in ("state_dict", "model"):
+        if isinstance(data, Mapping) and isinstance(data.get(key), Mapping):
+            data = data[key]
+    if not isinstance(data, Mapping):
+        raise UserError(f"{path}: holds a {type(data).__name__}, not weights by their names")
+    for key, value in data.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise UserError(
+                f"{path}: {key!r} is a {type(value).__name__}, not a weight by its name"
+            )
+    # Of a model that was trained in parallel.
+    if all(key.startswith("module.") for key in data):
+        return {key.removeprefix("module."): value for key, value in data.items()}
+    return dict(data)
