@@ -144,6 +144,8 @@ class ClsLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The name of the loss and its hyper-parameters."""
+        if not isinstance(self.loss, partial):
+            return self.loss.__name__
         keywords = "".join(f", {key}={value}" for key, value in self.loss.keywords.items())
         return f"{self.loss.func.__name__}{keywords}"
 

@@ -3,7 +3,7 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from apdet.errors import UserError
-from apdet.losses import ap_loss, focal_loss, ghm_loss, ohem_loss
+from apdet.losses import ap_loss, dr_loss, focal_loss, ghm_loss, ohem_loss
 from apdet.modeling.cls_loss import ClsLoss
 
 # Of two images: ignored, positives of classes 0 and 2, background, another positive.
@@ -149,3 +149,8 @@ def test_a_wrong_sampler_is_named(cfg, key, value, message):
     cfg.MODEL.CLS_LOSS[key] = value
     with pytest.raises(UserError, match=message):
         build(cfg)
+
+
+def test_a_printed_model_shows_its_loss(cfg):
+    assert "ap_loss, delta=0.25" in repr(build(cfg, delta=0.25))
+    assert "dr_loss" in repr(ClsLoss(loss=dr_loss, num_classes=3))
