@@ -4,12 +4,15 @@ import collections
 import logging
 import os
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from torch import nn
 
+from apdet.class_transfer import take_over_classes, training_classes, weights_classes
 from apdet.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -58,15 +61,26 @@ class Checkpointer(DetectionCheckpointer):
 
     Args:
         allow_mismatch: whether weights of another shape than the model's are left out with a
-            warning, to fine-tune on other classes; else they are an error.
+            warning; else they are an error.
+        classes: of the model. They are saved beside it, and when a training starts from weights
+            whose classes are known, rows of the classification layer go where theirs are.
+        weights_classes: those of the weights to start from; empty: those saved beside them.
         model, save_dir, checkpointables: as in :class:`DetectionCheckpointer`.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, allow_mismatch=False, **checkpointables
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        allow_mismatch: bool = False,
+        classes: Sequence[str] = (),
+        weights_classes: Sequence[str] = (),
+        **checkpointables,
     ):
         super().__init__(model, save_dir, **checkpointables)
         self.allow_mismatch = allow_mismatch
+        self.classes, self.weights_classes = list(classes), list(weights_classes)
         self._strict = False
         self._path = ""
 
@@ -76,7 +90,8 @@ class Checkpointer(DetectionCheckpointer):
         Args:
             path: a checkpoint of ours, or any that Detectron2 reads, e.g. of its model zoo.
             checkpointables: what else to load than the model; None: all that the file holds.
-            strict: whether each weight of the model must be in the file, and none besides.
+            strict: whether each weight of the model must be in the file, and none besides; all
+                are loaded as they are then, whatever their classes.
 
         Raises:
             UserError: a file that is missing, broken, not mere data, or does not fit the model.
@@ -112,6 +127,8 @@ class Checkpointer(DetectionCheckpointer):
         if bad:
             raise FloatingPointError(f"{len(bad)} weights are NaN or infinite, {bad[0]} the first")
         data = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        if self.classes:
+            data["classes"] = self.classes
         path = os.path.join(self.save_dir, f"{name}.pth")
         # A process killed while it writes must leave the former file as it was.
         torch.save({"model": state, **data, **kwargs}, f"{path}.tmp")
@@ -151,6 +168,24 @@ class Checkpointer(DetectionCheckpointer):
                 f"{f}: not a checkpoint of mere weights, or broken: {reason}"
             ) from error
 
+    def _load_model(self, checkpoint: dict[str, Any]):
+        theirs = self.weights_classes or checkpoint.get("classes")
+        # By that name, another program's file may hold anything.
+        if self.classes and theirs and isinstance(theirs, list) and not self._strict:
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            try:
+                take_over_classes(
+                    checkpoint["model"],
+                    self.model,
+                    [str(name) for name in theirs],
+                    self.classes,
+                    by_key=bool(self.weights_classes),
+                    allow_mismatch=self.allow_mismatch,
+                )
+            except UserError as error:
+                raise UserError(f"{self._path}: {error}") from error
+        return super()._load_model(checkpoint)
+
     def _log_incompatible_keys(self, incompatible) -> None:
         missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
         shapes = incompatible.incorrect_shapes
@@ -171,6 +206,24 @@ class Checkpointer(DetectionCheckpointer):
                 "set MODEL.ALLOW_WEIGHT_MISMATCH True"
             )
         super()._log_incompatible_keys(incompatible)
+
+
+def build_checkpointer(
+    cfg: CfgNode, model: nn.Module, save_dir: str = "", **checkpointables
+) -> Checkpointer:
+    """The checkpointer of a training, as strict about weights and classes as ``cfg.MODEL`` says.
+
+    Raises:
+        UserError: a MODEL.WEIGHTS_CLASSES that is neither a data set nor a list of classes.
+    """
+    return Checkpointer(
+        model,
+        save_dir,
+        allow_mismatch=cfg.MODEL.ALLOW_WEIGHT_MISMATCH,
+        classes=training_classes(cfg),
+        weights_classes=weights_classes(cfg),
+        **checkpointables,
+    )
 
 
 def _listing(what: str, rows: list[str], limit: int = 12) -> str:

@@ -30,9 +30,14 @@ def add_apdet_config(cfg: CfgNode) -> None:
     # their positives together to normalise. Off, each ranks its own images, as the authors do.
     cfg.MODEL.CLS_LOSS.GLOBAL_RANKING = False
 
-    # Whether weights of another shape than the model's are left out with a warning, as when
-    # fine-tuning on other classes; else they are an error.
+    # Whether weights of another shape than the model's are left out with a warning; else they are
+    # an error.
     cfg.MODEL.ALLOW_WEIGHT_MISMATCH = False
+    # The classes that MODEL.WEIGHTS was trained on: a data set whose classes they are, such as
+    # coco_2017_train, or a list of names in the order of the weights. A training that starts from
+    # the weights takes over what the classification layer has learned of the classes that it has
+    # too, by name. None: those that our checkpoints name themselves; of others nothing is known.
+    cfg.MODEL.WEIGHTS_CLASSES = None
 
     # --- RankingRetinaNet and SSD ----------------------------------------------------------
     # Factor of the box loss. The authors divide its gradient by 4 |P|, so theirs is 0.25.

@@ -8,7 +8,7 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 from torch import nn
 
-from apdet.checkpoint import Checkpointer
+from apdet.checkpoint import build_checkpointer
 from apdet.config import scale_to_batch_size
 from apdet.data.training import training_dicts
 from apdet.engine import Trainer
@@ -26,7 +26,7 @@ def dry_run(cfg) -> dict[str, object]:
     cfg = scale_to_batch_size(cfg)
     dicts = training_dicts(cfg)
     model = Trainer.build_model(cfg)
-    Checkpointer(model, allow_mismatch=cfg.MODEL.ALLOW_WEIGHT_MISMATCH).load(cfg.MODEL.WEIGHTS)
+    build_checkpointer(cfg, model).load(cfg.MODEL.WEIGHTS)
     batch = next(iter(Trainer.build_train_loader(cfg)))
     losses = _train_step(cfg, model, batch)
 

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 
 import apdet.modeling  # noqa: F401  registers the meta-architectures
-from apdet.checkpoint import Checkpointer
+from apdet.checkpoint import build_checkpointer
 from apdet.config import scale_to_batch_size
 from apdet.data.mapper import build_mapper
 from apdet.data.sampler import ResumableSampler
@@ -47,11 +47,8 @@ class Trainer(DefaultTrainer):
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
         self._trainer = build_stepper(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = Checkpointer(
-            model,
-            cfg.OUTPUT_DIR,
-            allow_mismatch=cfg.MODEL.ALLOW_WEIGHT_MISMATCH,
-            trainer=weakref.proxy(self),
+        self.checkpointer = build_checkpointer(
+            cfg, model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER

@@ -45,7 +45,7 @@ def _read_safetensors(path: str) -> object:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise UserError(f"{path}: pip install safetensors, or apdet[convert], to read it") from error
+        raise UserError(f"{path}: to read it, pip install safetensors") from error
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -56,7 +56,7 @@ def _read_onnx(path: str) -> object:
     try:
         import onnx
     except ImportError as error:
-        raise UserError(f"{path}: pip install onnx, or apdet[convert], to read it") from error
+        raise UserError(f"{path}: to read it, pip install onnx") from error
     try:
         arrays = {
             item.name: onnx.numpy_helper.to_array(item).astype("float32")

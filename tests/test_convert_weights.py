@@ -271,7 +271,7 @@ def test_a_package_that_is_missing_is_named(suffix, package, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / f"source.{suffix}").touch()
     message = error_of(tmp_path / f"source.{suffix}", tmp_path / "out.pth")
-    assert f"source.{suffix}: pip install {package}" in message
+    assert f"source.{suffix}: to read it, pip install {package}" in message
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}])

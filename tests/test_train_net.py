@@ -392,3 +392,31 @@ def test_evaluating_on_the_test_set_of_voc_2012_names_the_archive_to_submit(
     predictions = json.loads((folder / "coco_instances_results.json").read_text())
     assert len(lines) == len(predictions) > 0
     assert {line.split()[0].decode() for line in lines} <= set(ids)
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_fine_tuning_takes_over_the_classes_that_both_data_sets_have(
+    config, digits, output, tmp_path, by_key
+):
+    train(config)
+    old, tuned = torch.load(output / "model_final.pth", weights_only=True), tmp_path / "tuned"
+    assert old["classes"] == list(CLASSES)
+    start = tmp_path / "start.pth"
+    torch.save({"model": old["model"]} if by_key else old, start)
+
+    # What follows is in the other order, has a class more, and learns nothing.
+    classes = [*reversed(CLASSES), "ten"]
+    other = digits / "other.yaml"
+    other.write_text(SMALL.format(root=ROOT, output=tuned, classes=classes))
+    options = ["MODEL.WEIGHTS", start, "SOLVER.BASE_LR", 1e-30]
+    options += ["MODEL.WEIGHTS_CLASSES", list(CLASSES)] if by_key else []
+    train(str(other), "--dry-run", *options)
+    for run, iterations in ([], 1), (["--resume"], 2):
+        train(str(other), *run, *options, "SOLVER.MAX_ITER", iterations)
+        new = weights_in(tuned / "model_final.pth")
+        for name in ("head.cls_score.weight", "head.cls_score.bias"):
+            theirs, ours = old["model"][name].unflatten(0, (6, 10)), new[name].unflatten(0, (6, 11))
+            torch.testing.assert_close(ours[:, :10], theirs.flip(1), rtol=0, atol=0)
+    train(str(other), "--eval-only", "--resume", *options)  # loads them as they are
+    message = error_of(str(other), "--dry-run", "MODEL.WEIGHTS_CLASSES", "digits_tain")
+    assert "MODEL.WEIGHTS_CLASSES is 'digits_tain', which is no data set" in message
