@@ -98,7 +98,10 @@ class Checkpointer(DetectionCheckpointer):
         """
         self._strict, self._path = strict, path
         if path and "://" not in path and not os.path.isfile(path):
-            raise UserError(f"{path}: no such checkpoint; see MODEL.WEIGHTS and OUTPUT_DIR")
+            raise UserError(
+                f"{path}: no such checkpoint; see MODEL.WEIGHTS and OUTPUT_DIR "
+                "(tools/convert_weights.py makes some of ImageNet weights)"
+            )
         try:
             return super().load(path, checkpointables)
         except OSError as error:

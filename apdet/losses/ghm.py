@@ -20,12 +20,13 @@ def ghm_loss(
     Li et al., "Gradient Harmonized Single-stage Detector", AAAI 2019, arXiv:1811.05181. With the
     gradient norm g_i = |sigmoid(x_i) - p_i| and M unit regions that divide [0, 1]:
 
-        GD_i = M S_b(i)                          b(i) the region of g_i         (Eqs. 4, 12)
-        S_b <- momentum S_b + (1 - momentum) R_b     R_b entries are in b now   (Eq. 13)
-        loss = sum_i CE(x_i, p_i) / GD_i                                        (Eq. 8)
+        GD_i = M S_b(i)                              b(i) the region of g_i
+        S_b <- momentum S_b + (1 - momentum) R_b     R_b entries are in b now
+        loss = sum_i CE(x_i, p_i) / GD_i
 
-    The authors' code divides by the number of regions that are not empty, where the paper divides
-    by M; this is the paper. S_b starts from the first count that is not 0.
+    That is the paper's GHM-C with its unit region approximation and moving average. The authors'
+    code divides by the number of regions that are not empty, where the paper divides by M; this is
+    the paper. S_b starts from the first count that is not 0.
 
     Args:
         logits: (*) float, before the sigmoid.

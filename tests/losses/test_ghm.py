@@ -7,7 +7,7 @@ from apdet.losses import ghm_loss
 
 
 def loss_by_definition(logits, targets, bins, counts=None):
-    """Eqs. 8 and 12, entry by entry; ``counts`` instead of those of this batch."""
+    """The equations, entry by entry; ``counts`` instead of those of this batch."""
     pairs = [(x, t) for x, t in zip(logits.tolist(), targets.tolist(), strict=True) if t >= 0]
     regions, losses = [], []
     for x, target in pairs:
