@@ -1,6 +1,7 @@
 """Pictures of detections beside the truth."""
 
 import logging
+import math
 import os
 import textwrap
 from collections.abc import Hashable
@@ -100,8 +101,14 @@ def _select(
             return selected, f"the {TOP_K} best detections of each image"
         score_threshold, f1 = best
         why = f"where F1 at IoU 0.5 is best ({f1:.2f})"
-        title = f"detections with score ≥ {score_threshold:.3g}, {why}"
+        title = f"detections with score ≥ {score_text(score_threshold)}, {why}"
     return {key: _above(found, score_threshold) for key, found in detections.items()}, title
+
+
+def score_text(score: float) -> str:
+    """A score with two digits of its distance to 0 or 1: by ranking all may lie close to one."""
+    distance = min(score, 1 - score)
+    return f"{score:.{1 - math.floor(math.log10(distance))}f}" if distance > 0 else f"{score:g}"
 
 
 def _top_k(found: Detections) -> Detections:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from apdet.errors import UserError
-from apdet.evaluation.pictures import draw_detections
+from apdet.evaluation.pictures import draw_detections, score_text
 from apdet.evaluation.tile import TILE_SIZE
 
 BOX, FAR = [10, 10, 60, 60], [70, 70, 120, 120]
@@ -112,3 +112,20 @@ def test_without_predictions_no_picture_is_written(pets, tmp_path, caplog):
     assert draw_detections("pets", tmp_path / "none.json", tmp_path / "detections.png") is None
     assert not (tmp_path / "detections.png").exists()
     assert "none.json: no predictions" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.35, "0.35"),
+        (0.0123, "0.012"),
+        (0.97, "0.970"),
+        (0.99987, "0.99987"),
+        (1 - 2.3e-7, "0.99999977"),
+        (1.0, "1"),
+        (0.0, "0"),
+    ],
+)
+def test_a_score_is_told_from_0_and_1(score, text):
+    assert score_text(score) == text
+    assert (float(text) in (0, 1)) == (score in (0, 1))
