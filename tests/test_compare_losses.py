@@ -30,8 +30,7 @@ def small(cfg, tmp_path):
 
 def test_losses_are_trained_with_every_seed_once_and_failures_are_shown(small, tmp_path, capsys):
     arguments = ["--config-file", small, "--losses", "ohem_loss", "--seeds", "2", "--jobs", "2"]
-    # What a variant says is known to be wrong only when its model is built.
-    arguments += ["--variant", "broken: MODEL.CLS_LOSS.KWARGS.delta 0"]
+    arguments += ["--variant", "broken: DATASETS.TRAIN \"('nowhere',)\""]
     arguments += ["--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="some trainings failed"):
         compare_losses.main(arguments)
@@ -48,7 +47,7 @@ def test_losses_are_trained_with_every_seed_once_and_failures_are_shown(small, t
     assert (broken["failed"], broken["AP"]) == (2, [])
     assert "broken, lr 0.01, seed 1: failed, see " in printed
     log = tmp_path / "out" / "broken" / "lr_0.01" / "seed_1" / "comparison.log"
-    assert "delta must be > 0" in log.read_text()
+    assert "nowhere" in log.read_text()
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
     before = (folder / "metrics.json").read_text()
@@ -126,6 +125,7 @@ def test_wrong_arguments_are_named(arguments, message, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--variant", "d: MODEL.CLS_LOSS.KWARGS.delta 0"], "delta must be > 0, got 0"),
         (["--variant", "d: MODEL.CLS_LOSS.DELTA 1"], "unknown config key MODEL.CLS_LOSS.DELTA"),
         (["--losses", "ap_loss", "--variant", "ap_loss: SEED 1"], "have the same name: ap_loss"),
     ],

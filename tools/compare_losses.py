@@ -37,6 +37,7 @@ from apdet import losses
 from apdet.config import load_config
 from apdet.errors import UserError
 from apdet.evaluation.curves import read_curves
+from apdet.modeling.cls_loss import ClsLoss
 
 TRAIN_NET = Path(__file__).resolve().parent / "train_net.py"
 METRICS = ("AP", "AP50", "AP75")
@@ -279,7 +280,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def variants_of(args: argparse.Namespace) -> list[Variant]:
-    """The losses and variants, each with a config that was read once to see that it is right."""
+    """The losses and variants, each with a config and a loss that are right."""
     variants = [Variant(name, ("MODEL.CLS_LOSS.NAME", name)) for name in args.losses]
     for text in args.variant:
         name, _, overrides = text.partition(":")
@@ -288,7 +289,7 @@ def variants_of(args: argparse.Namespace) -> list[Variant]:
     if len(set(names)) < len(names):
         raise UserError(f"two losses or variants have the same name: {', '.join(names)}")
     for variant in variants:
-        load_config(args.config_file, [*args.opts, *variant.overrides])
+        ClsLoss(load_config(args.config_file, [*args.opts, *variant.overrides]), num_classes=1)
     return variants
 
 
