@@ -32,7 +32,7 @@ DEPTHS = {
 VGG_CONVS = dict(
     zip(
         [f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)],
-        [f"conv{stage}_{i + 1}" for stage, (num, _) in enumerate(STAGES, 1) for i in range(num)],
+        [conv for _, convs in STAGES for conv in convs],
         strict=True,
     )
 )

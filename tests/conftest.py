@@ -26,3 +26,16 @@ def cfg(tmp_path):
         SOLVER.IMS_PER_BATCH 2 SOLVER.REFERENCE_BATCH_SIZE 0
         OUTPUT_DIR {tmp_path}/output""".split(),
     )
+
+
+def exit_message(call, *arguments):
+    """The message with which a command line ends, ``error: ...`` and no traceback."""
+    with pytest.raises(SystemExit) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert message.startswith("error: ")
+    return message
+
+
+def weights_in(path):
+    return torch.load(path, weights_only=True)["model"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 import torchvision
+from conftest import exit_message, weights_in
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import build_resnet_backbone
 from torch import nn
@@ -36,15 +37,7 @@ def run(source, out, *arguments):
 
 
 def error_of(source, out, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        run(source, out, *arguments)
-    message = str(caught.value)
-    assert message.startswith("error: ")
-    return message
-
-
-def weights_in(path):
-    return torch.load(path, weights_only=True)["model"]
+    return exit_message(run, source, out, *arguments)
 
 
 def printed_config(printed, folder):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import exit_message, weights_in
 from detectron2.modeling import build_model
 
 from apdet.config import load_config
@@ -70,15 +71,7 @@ def train(config, *arguments):
 
 
 def error_of(config, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        train(config, *arguments)
-    message = str(caught.value)
-    assert message.startswith("error: ")
-    return message
-
-
-def weights_in(path):
-    return torch.load(path, weights_only=True)["model"]
+    return exit_message(train, config, *arguments)
 
 
 def test_a_training_leaves_its_results_and_pictures(config, output):

@@ -5,7 +5,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from apdet.losses.checks import check_labels
-from apdet.losses.sampling import sample_negatives
+from apdet.losses.sampling import background_loss, sample_negatives
 
 
 def ohem_loss(
@@ -37,9 +37,7 @@ def ohem_loss(
     check_labels(logits, labels)
     background = logits.shape[-1] - 1
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    with torch.no_grad():
-        scores = logits.to(dtype)
-        hardness = scores.logsumexp(-1) - scores[..., background]  # (*, R)
+    hardness = background_loss(logits.detach())  # (*, R)
     kept = sample_negatives(labels, hardness, background=background, neg_pos_ratio=neg_pos_ratio)
     if normalizer is None:
         normalizer = ((labels >= 0) & (labels < background)).sum().clamp(min=1)

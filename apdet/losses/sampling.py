@@ -36,3 +36,16 @@ def sample_negatives(
     kept = torch.zeros_like(negative)
     kept.scatter_(-1, hardest, torch.arange(most, device=labels.device) < num_kept)
     return labels.masked_fill(negative & ~kept, -1)
+
+
+def background_loss(logits: Tensor) -> Tensor:
+    """The cross entropy of each anchor, were it a negative: its hardness in SSD.
+
+    Args:
+        logits: (*, K+1) float, before the softmax. The last class is the background.
+
+    Returns:
+        (*) float32 (float64 for float64 logits).
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits.logsumexp(-1) - logits[..., -1]

@@ -13,8 +13,8 @@ from torch.distributed import ProcessGroup
 
 from apdet import losses
 from apdet.errors import UserError
-from apdet.losses.sampling import sample_negatives
-from apdet.modeling.ranking import log_ranking, logs_now, ranking_targets
+from apdet.losses.sampling import background_loss, sample_negatives
+from apdet.modeling.ranking import check_classes, log_ranking, logs_now, ranking_targets
 
 # Keyword arguments of a loss that are the detector's to give, not the config's.
 GIVEN = ("normalizer", "group", "moving_counts")
@@ -101,23 +101,18 @@ class ClsLoss(nn.Module):
             ValueError: a label above K.
             FloatingPointError: logits that are NaN or infinite.
         """
-        targets = ranking_targets(gt_labels, self.num_classes)  # (N, R, K)
+        check_classes(gt_labels, self.num_classes)
         if logs_now():
             ranked = self.scores(logits).logit(eps=1e-7) if self.softmax else logits
-            log_ranking(ranked, targets)
-        if self.sampler:
-            gt_labels = self._sample(logits, gt_labels)
-            targets = ranking_targets(gt_labels, self.num_classes)
+            log_ranking(ranked, ranking_targets(gt_labels, self.num_classes))
+        labels = self._sample(logits, gt_labels) if self.sampler else gt_labels
+        targets = labels if self.softmax else ranking_targets(labels, self.num_classes)
         given = {
             "normalizer": normalizer,
             "group": self.group,
             "moving_counts": self.moving_counts,
         }
-        return self.loss(
-            logits,
-            gt_labels if self.softmax else targets,
-            **{key: given[key] for key in self._given},
-        )
+        return self.loss(logits, targets, **{key: given[key] for key in self._given})
 
     def scores(self, logits: Tensor) -> Tensor:
         """The scores, (*, K) in [0, 1], that (*, num_logits) stand for."""
@@ -154,7 +149,7 @@ class ClsLoss(nn.Module):
         if self.sampler == "random":
             hardness = torch.rand(gt_labels.shape, device=logits.device)
         elif self.softmax:
-            hardness = logits.float().logsumexp(-1) - logits[..., -1]
+            hardness = background_loss(logits)
         else:
             hardness = logits.amax(-1)
         return sample_negatives(

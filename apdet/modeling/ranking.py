@@ -24,17 +24,21 @@ def ranking_targets(gt_labels: Tensor, num_classes: int) -> Tensor:
     Raises:
         ValueError: a label above K.
     """
+    check_classes(gt_labels, num_classes)
     targets = torch.zeros(*gt_labels.shape, num_classes, dtype=torch.int8, device=gt_labels.device)
     targets[gt_labels < 0] = -1
     positives = ((gt_labels >= 0) & (gt_labels != num_classes)).nonzero(as_tuple=True)
-    classes = gt_labels[positives]
-    if (classes > num_classes).any():
+    targets[*positives, gt_labels[positives]] = 1
+    return targets
+
+
+def check_classes(gt_labels: Tensor, num_classes: int) -> None:
+    """Raise a ValueError if ``gt_labels`` (*) has a label above ``num_classes``."""
+    if (gt_labels > num_classes).any():
         raise ValueError(
-            f"a ground truth has class {classes.max().item()}, but the model has only "
+            f"a ground truth has class {gt_labels.max().item()}, but the model has only "
             f"{num_classes} classes: set NUM_CLASSES to those of the data set"
         )
-    targets[*positives, classes] = 1
-    return targets
 
 
 def logs_now() -> bool:

@@ -10,8 +10,13 @@ from torch import Tensor, nn
 
 from apdet.errors import UserError
 
-# Number and width of the convolutions before each pooling.
-STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+# Width of the convolutions before each pooling, and their names.
+STAGES = tuple(
+    (channels, [f"conv{stage}_{i}" for i in range(1, num_convs + 1)])
+    for stage, (num_convs, channels) in enumerate(
+        [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], 1
+    )
+)
 # Of convN_1, which is 1 x 1, and convN_2: channels; kernel, stride and padding of convN_2.
 HALVING, VALID = (3, 2, 1), (3, 1, 0)
 EXTRA = {
@@ -81,12 +86,11 @@ class SSDVGG16(Backbone):
         self._out_feature_channels = {}
         self._norm, self._width, self._channels = norm, width, in_channels
 
-        for stage, (num_convs, channels) in enumerate(STAGES, 1):
-            for i in range(1, num_convs + 1):
-                self._add(f"conv{stage}_{i}", channels, kernel_size=3, padding=1)
-            if stage == 4:
-                self._out_feature_channels["conv4_3"] = self._channels
-                self.conv4_3_scale = nn.Parameter(torch.full((self._channels,), 20.0))
+        for channels, convs in STAGES:
+            for conv in convs:
+                self._add(conv, channels, kernel_size=3, padding=1)
+        num_scales = self._out_feature_channels["conv4_3"]
+        self.conv4_3_scale = nn.Parameter(torch.full((num_scales,), 20.0))
         self._add("conv6", 1024, kernel_size=3, padding=6, dilation=6)
         self._add("conv7", 1024, kernel_size=1)
         last = max((names.index(name) for name in out_features), default=0)
@@ -123,9 +127,9 @@ class SSDVGG16(Backbone):
             UserError: an image too small for the coarsest feature.
         """
         size, features = tuple(x.shape[-2:]), {}
-        for stage, (num_convs, _) in enumerate(STAGES, 1):
-            for i in range(1, num_convs + 1):
-                x = getattr(self, f"conv{stage}_{i}")(x)
+        for stage, (_, convs) in enumerate(STAGES, 1):
+            for conv in convs:
+                x = getattr(self, conv)(x)
             if stage == 4:
                 features["conv4_3"] = self.conv4_3_scale.view(-1, 1, 1) * F.normalize(x)
             if stage < 5:
@@ -161,11 +165,10 @@ class SSDVGG16(Backbone):
         self._channels = channels
 
     def _freeze(self, num_stages: int) -> None:
-        for stage, (num_convs, _) in enumerate(STAGES[:num_stages], 1):
-            for i in range(1, num_convs + 1):
-                conv = getattr(self, f"conv{stage}_{i}")
-                conv.requires_grad_(False)
-                FrozenBatchNorm2d.convert_frozen_batchnorm(conv)
+        for _, convs in STAGES[:num_stages]:
+            for conv in convs:
+                getattr(self, conv).requires_grad_(False)
+                FrozenBatchNorm2d.convert_frozen_batchnorm(getattr(self, conv))
 
 
 @BACKBONE_REGISTRY.register()
