@@ -18,7 +18,7 @@ def add_apdet_config(cfg: CfgNode) -> None:
     """
     # --- Classification loss ---------------------------------------------------------------
     cfg.MODEL.CLS_LOSS = CfgNode()
-    # A function of apdet.losses.
+    # A function of apdet.losses; or, with --allow-custom-code, one's own: package.module:function.
     cfg.MODEL.CLS_LOSS.NAME = "ap_loss"
     # Its keyword arguments, e.g. {delta: 1.0}; checked against its signature at model building.
     cfg.MODEL.CLS_LOSS.KWARGS = CfgNode(new_allowed=True)

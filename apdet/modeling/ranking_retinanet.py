@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec, cat
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator, build_backbone
 from detectron2.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from detectron2.modeling.meta_arch import RetinaNet
@@ -123,7 +123,6 @@ class RankingRetinaNet(RetinaNet):
         gt_labels = torch.stack(gt_labels)  # (N, R)
         pos_mask = (gt_labels >= 0) & (gt_labels != self.num_classes)  # (N, R)
         normalizer = self._normalizer(self.cls_loss.positives_a_process(pos_mask.sum()))
-        loss_cls = self.cls_loss(cat(pred_logits, dim=1), gt_labels, normalizer=normalizer)
         loss_box_reg = _dense_box_regression_loss(
             anchors,
             self.box2box_transform,
@@ -134,7 +133,7 @@ class RankingRetinaNet(RetinaNet):
             smooth_l1_beta=self.smooth_l1_beta,
         )
         return {
-            "loss_cls": loss_cls,
+            **self.cls_loss(pred_logits, gt_labels, normalizer=normalizer),
             "loss_box_reg": self.box_reg_loss_weight * loss_box_reg / normalizer,
         }
 

@@ -19,7 +19,7 @@ def build(cfg, name="ap_loss", **kwargs):
 
 
 def call(cls_loss, logits, normalizer=2.0):
-    return cls_loss(logits, GT_LABELS, normalizer=torch.tensor(normalizer))
+    return cls_loss([logits], GT_LABELS, normalizer=torch.tensor(normalizer))["loss_cls"]
 
 
 def test_the_loss_of_the_config_has_its_keywords_bound(cfg):
