@@ -13,7 +13,7 @@ from apdet.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# What the names of classification layers begin with, in RankingRetinaNet and in SSD.
+# What the names of classification layers begin with, in RankingRetinaNet, RankingFCOS and SSD.
 LAYER = "head.cls_score."
 # Names of PASCAL VOC that are others in COCO, but for case and spaces.
 SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
@@ -106,7 +106,7 @@ def take_over_classes(
 
     Args:
         weights: of a checkpoint, by name.
-        model: a :class:`RankingRetinaNet` or :class:`SSD`; nothing is done for another one.
+        model: one of those with such layers and a ``cls_loss``; nothing is done for another one.
         theirs: the classes of the weights, in order.
         ours: those of the model.
         by_key: whether theirs are of MODEL.WEIGHTS_CLASSES. Then they must fit the layers; else
@@ -117,6 +117,14 @@ def take_over_classes(
     Raises:
         UserError: layers that cannot be taken over; a class that may be any of several.
     """
+    if not hasattr(model, "cls_loss") and not by_key:
+        if list(theirs) != list(ours):
+            logger.warning(
+                "The weights were trained on the classes %s, this is to be trained on %s: in a %s "
+                "they are told apart by their order, not by their names",
+                list(theirs), list(ours), type(model).__name__,
+            )  # fmt: skip
+        return
     initial = _layers(weights, model)
     softmax = _has_background(weights, initial, model, len(theirs), by_key=by_key)
     if softmax is None:

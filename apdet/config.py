@@ -39,16 +39,23 @@ def add_apdet_config(cfg: CfgNode) -> None:
     # too, by name. None: those that our checkpoints name themselves; of others nothing is known.
     cfg.MODEL.WEIGHTS_CLASSES = None
 
-    # --- RankingRetinaNet and SSD ----------------------------------------------------------
+    # --- RankingRetinaNet, SSD and RankingFCOS ---------------------------------------------
     # Factor of the box loss. The authors divide its gradient by 4 |P|, so theirs is 0.25.
     cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
     # What losses that are sums over anchors are divided by: "batch", the positives of this batch,
     # or "ema", Detectron2's moving average of them.
     cfg.MODEL.RETINANET.LOSS_NORMALIZER = "batch"
-    # Standard deviation of the box predictor's initial weights (authors: 0.001).
+    # Standard deviation of the box predictor's initial weights (authors: 0.001; FCOS: always 0.01).
     cfg.MODEL.RETINANET.BBOX_PRED_INIT_STD = 0.01
     # Score thresholds at test, one a feature level; empty: SCORE_THRESH_TEST at all levels.
     cfg.MODEL.RETINANET.SCORE_THRESH_TEST_PER_LEVEL = []
+    # FCOS: a point is positive if it is inside of a box and within so many strides of its centre.
+    cfg.MODEL.FCOS = CfgNode()
+    cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 1.5
+
+    # --- Two-stage detectors: RankingROIHeads and RankingCascadeROIHeads ----------------------
+    # The probability that each sigmoid of a class starts from.
+    cfg.MODEL.ROI_BOX_HEAD.PRIOR_PROB = 0.01
 
     # --- SSD's VGG-16 ----------------------------------------------------------------------
     cfg.MODEL.VGG = CfgNode()

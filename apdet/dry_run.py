@@ -5,6 +5,7 @@ from collections import Counter
 
 import torch
 from detectron2.data import MetadataCatalog
+from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 from torch import nn
 
@@ -12,6 +13,7 @@ from apdet.checkpoint import build_checkpointer
 from apdet.config import scale_to_batch_size
 from apdet.data.training import training_dicts
 from apdet.engine import Trainer
+from apdet.modeling.cls_loss import cls_loss_name
 
 
 def dry_run(cfg) -> dict[str, object]:
@@ -32,7 +34,7 @@ def dry_run(cfg) -> dict[str, object]:
 
     summary = {
         "model": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.DEVICE}",
-        "classification loss": cfg.MODEL.CLS_LOSS.NAME,
+        "classification loss": cls_loss_name(model),
         "parameters": f"{_count(model.parameters()):,}",
         "trained parameters": f"{_count(p for p in model.parameters() if p.requires_grad):,}",
         "training images": f"{len(dicts):,} of {', '.join(cfg.DATASETS.TRAIN)}",
@@ -55,7 +57,8 @@ def dry_run(cfg) -> dict[str, object]:
 def _train_step(cfg, model: nn.Module, batch) -> dict[str, torch.Tensor]:
     optimizer = Trainer.build_optimizer(cfg, model)
     model.train()
-    losses = model(batch)
+    with EventStorage():  # two-stage detectors do not train without
+        losses = model(batch)
     sum(losses.values()).backward()
     optimizer.step()
     return losses

@@ -20,6 +20,7 @@ from apdet.evaluation import build_evaluator, write_report
 from apdet.evaluation.build import inference_folder
 from apdet.hooks import BestCheckpointer, RankingPrinter
 from apdet.mixed_precision import build_stepper
+from apdet.modeling.cls_loss import cls_loss_name
 from apdet.modeling.test_time_augmentation import DenseDetectorWithTTA
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Trainer(DefaultTrainer):
         logger.info(
             "%s with %s, %s trained parameters",
             cfg.MODEL.META_ARCHITECTURE,
-            cfg.MODEL.CLS_LOSS.NAME,
+            cls_loss_name(model),
             f"{num_trained:,}",
         )
         if cfg.TEST.AUG.ENABLED:

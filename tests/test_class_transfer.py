@@ -12,7 +12,7 @@ from torch import nn
 
 import apdet.modeling  # noqa: F401  registers the meta-architectures
 from apdet.checkpoint import Checkpointer, build_checkpointer
-from apdet.class_transfer import same_classes, weights_classes
+from apdet.class_transfer import same_classes, take_over_classes, weights_classes
 from apdet.config import load_config
 from apdet.data.builtin import register_voc
 from apdet.errors import UserError
@@ -239,3 +239,12 @@ def test_a_foreign_file_may_hold_anything_by_the_name_of_classes(cfg, tmp_path):
     torch.save({"model": old.state_dict(), "classes": 4}, path)
     Checkpointer(new, classes=OLD[::-1]).load(str(path))
     torch.testing.assert_close(logits(new), logits(old))
+
+
+@pytest.mark.parametrize(("theirs", "warns"), [(["cat", "dog"], False), (["dog", "cat"], True)])
+def test_classes_that_are_told_apart_by_their_order_are_warned_of(caplog, theirs, warns):
+    cfg = load_config(CONFIGS / "digits" / "faster_rcnn_ap.yaml", ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    weights = model.state_dict()
+    take_over_classes(weights, model, theirs, ["cat", "dog"], by_key=False, allow_mismatch=False)
+    assert ("by their order" in caplog.text) == warns

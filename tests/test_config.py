@@ -4,19 +4,25 @@ from conftest import CONFIGS
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 
 import apdet.modeling  # noqa: F401
 from apdet.config import add_apdet_config, load_config, scale_to_batch_size
 from apdet.errors import UserError
+from apdet.modeling.cls_loss import cls_loss_name
 
 LEAVES = sorted(path for path in CONFIGS.glob("*/*.yaml") if not path.name.startswith("Base-"))
+TWO_STAGE = [path for path in LEAVES if "rcnn" in path.stem]
+DENSE = [path for path in LEAVES if path not in TWO_STAGE]
 
 # Of a cell of each level; six anywhere else.
 NUM_ANCHORS = {
     "ssd300": [4, 6, 6, 6, 4, 4],
     "ssd512": [4, 6, 6, 6, 6, 4, 4],
     "digits/ssd": [4, 4, 4, 4],
+    "fcos": [1] * 5,
+    "digits/fcos": [1] * 3,
 }
 
 
@@ -26,8 +32,8 @@ def write(path, text):
     return path
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_config_builds_a_model_that_makes_a_step(path):
+@pytest.mark.parametrize("path", DENSE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_of_a_dense_detector_builds_a_model_that_makes_a_step(path):
     # The whole VGG-16 would take most of the test's time.
     cfg = load_config(path, ["MODEL.DEVICE", "cpu", "MODEL.VGG.WIDTH", "0.125"])
     model = build_model(cfg).train()
@@ -54,6 +60,37 @@ def test_every_config_builds_a_model_that_makes_a_step(path):
     assert any((after[name] != before[name]).any() for name in after)
 
 
+@pytest.mark.parametrize("path", TWO_STAGE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_of_a_two_stage_detector_builds_a_model_that_makes_a_step(path):
+    cfg = load_config(path, ["MODEL.DEVICE", "cpu", "MODEL.ROI_BOX_HEAD.FC_DIM", "64"])
+    model = build_model(cfg).train()
+    *names, loss = path.stem.split("_")
+    assert f"output/{path.parent.name}/{path.stem}" == cfg.OUTPUT_DIR
+    assert cls_loss_name(model) == {"ap": "ap_loss", "ce": "Detectron2's own loss"}[loss]
+    assert model.roi_heads.positive_fraction == {"ap": 1.0, "ce": 0.25}[loss]
+    assert hasattr(model.roi_heads, "mask_head") == (names[0] == "mask")
+    assert hasattr(model.roi_heads, "num_cascade_stages") == (names[0] == "cascade")
+    assert model.proposal_generator.anchor_generator.num_anchors[0] == 3
+    if names[-1].isdigit():
+        num_rois = int(names[-1])
+        assert model.roi_heads.batch_size_per_image == num_rois
+        assert model.proposal_generator.post_nms_topk[True] >= num_rois
+
+    instances = Instances((64, 64))
+    instances.gt_boxes = Boxes(torch.tensor([[5.0, 5, 50, 55]]))
+    instances.gt_classes = torch.tensor([1])
+    instances.gt_masks = BitMasks(torch.ones(1, 64, 64, dtype=torch.bool))
+    before = [weight.clone() for weight in model.roi_heads.parameters()]
+    with EventStorage():
+        losses = model([{"image": torch.rand(3, 64, 64) * 255, "instances": instances}])
+    sum(losses.values()).backward()
+    build_optimizer(cfg, model).step()
+    assert all(loss.isfinite() for loss in losses.values())
+    after = list(model.roi_heads.parameters())
+    assert all(weight.isfinite().all() for weight in after)
+    assert any((a != b).any() for a, b in zip(after, before, strict=True))
+
+
 @pytest.mark.parametrize(
     ("folder", "num_images", "epochs"),
     [
@@ -63,7 +100,7 @@ def test_every_config_builds_a_model_that_makes_a_step(path):
     ],
 )
 def test_the_schedules_are_the_papers_in_epochs(folder, num_images, epochs):
-    for path in (path for path in LEAVES if path.parent.name == folder):
+    for path in (path for path in DENSE if path.parent.name == folder):
         solver = load_config(path).SOLVER
         iterations = [solver.MAX_ITER, *solver.STEPS]
         actual = [i * solver.IMS_PER_BATCH / num_images for i in iterations]

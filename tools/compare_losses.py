@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +38,7 @@ from apdet.config import load_config
 from apdet.errors import UserError
 from apdet.evaluation.curves import read_curves
 from apdet.modeling.cls_loss import ClsLoss
+from apdet.modeling.named_loss import allow_custom_code
 
 TRAIN_NET = Path(__file__).resolve().parent / "train_net.py"
 METRICS = ("AP", "AP50", "AP75")
@@ -76,14 +77,15 @@ class Outcome(NamedTuple):
 class Comparison:
     """Trains what is not trained yet, and knows what came of it."""
 
-    def __init__(self, config_file: str, opts: list[str], out: Path):
-        """Args: the config and the keys that all trainings share, and where all is kept."""
-        self.config_file, self.opts, self.out = config_file, opts, out
+    def __init__(self, config_file: str, opts: list[str], out: Path, flags: Sequence[str] = ()):
+        """Args: the config, keys and flags that all trainings share, and where all is kept."""
+        self.config_file, self.opts, self.out, self.flags = config_file, opts, out, flags
 
     def command(self, run: Run) -> list[str]:
         """The arguments of train_net.py, also good to be typed."""
         return [
-            *("--config-file", self.config_file, "--resume", *self.opts, *run.variant.overrides),
+            *("--config-file", self.config_file, "--resume", *self.flags),
+            *(*self.opts, *run.variant.overrides),
             *("SOLVER.BASE_LR", f"{run.base_lr:g}", "SEED", str(run.seed)),
             *("OUTPUT_DIR", str(run.folder(self.out))),
         ]
@@ -261,6 +263,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; default: 1")
     parser.add_argument("--out", type=Path, help="default: output/compare/<name of the config>")
     parser.add_argument("--dry-run", action="store_true", help="list the trainings of seed 1")
+    parser.add_argument(
+        "--allow-custom-code", action="store_true", help="as that of train_net.py, for a --variant"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for all trainings")
     args = parser.parse_args(argv)
     if args.seeds < 1 or args.jobs < 1:
@@ -288,6 +293,8 @@ def variants_of(args: argparse.Namespace) -> list[Variant]:
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
         raise UserError(f"two losses or variants have the same name: {', '.join(names)}")
+    if args.allow_custom_code:
+        allow_custom_code()
     for variant in variants:
         ClsLoss(load_config(args.config_file, [*args.opts, *variant.overrides]), num_classes=1)
     return variants
@@ -299,7 +306,8 @@ def main(argv: list[str] | None = None) -> None:
         variants = variants_of(args)
         cfg = load_config(args.config_file, args.opts)
         base_lrs = args.base_lrs or [cfg.SOLVER.BASE_LR]
-        comparison = Comparison(args.config_file, args.opts, args.out)
+        flags = ["--allow-custom-code"] if args.allow_custom_code else []
+        comparison = Comparison(args.config_file, args.opts, args.out, flags)
         first = [Run(variant, lr, 1) for variant in variants for lr in base_lrs]
         num_more = len(variants) * (args.seeds - 1)
         if args.dry_run:

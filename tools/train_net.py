@@ -30,6 +30,7 @@ from apdet.dry_run import dry_run
 from apdet.engine import Trainer
 from apdet.errors import UserError
 from apdet.evaluation import write_report
+from apdet.modeling.named_loss import allow_custom_code
 
 warnings.filterwarnings("ignore", message="torch.meshgrid")  # Detectron2 calls it the old way
 
@@ -44,6 +45,11 @@ def parse_args(argv: list[str] | None = None):
         "--dry-run",
         action="store_true",
         help="check config, data, model and weights; write nothing",
+    )
+    parser.add_argument(
+        "--allow-custom-code",
+        action="store_true",
+        help="let MODEL.CLS_LOSS.NAME be package.module:function, which is imported and so run",
     )
     parser.add_argument(
         "--num-processes", type=int, default=1, help="processes on the CPU that share each batch"
@@ -69,6 +75,8 @@ def parse_args(argv: list[str] | None = None):
 
 def setup(args):
     """The config of the command line, with its data sets registered and OUTPUT_DIR ready."""
+    if args.allow_custom_code:  # in each process
+        allow_custom_code()
     cfg = load_config(args.config_file, args.opts)
     if args.device:
         cfg.MODEL.DEVICE = args.device

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.structures import BoxMode
+from pycocotools import mask as mask_util
 
 from apdet.data.records import Records, to_dataset_dicts
 from apdet.errors import UserError
@@ -23,7 +24,8 @@ def load_coco(
 
     Unlike Detectron2's own loader, classes are known by their names and not by their ids, so that
     the files of training and test may number them differently; a box counts whatever its mask;
-    and a fault is told by file and annotation. Masks and keypoints are left out.
+    and a fault is told by file and annotation. Keypoints are left out, and so are polygons of
+    fewer than three corners.
 
     Args:
         json_file: COCO's "instances" format.
@@ -143,12 +145,33 @@ def _read_annotation(
     x, y, width, height = map(float, bbox)
     # "ignore" is how some tools write what COCO calls a crowd.
     iscrowd = int(bool(annotation.get("iscrowd")) or bool(annotation.get("ignore")))
+    mask = _read_mask(annotation.get("segmentation"))
     return image_id, {
+        **({"segmentation": mask} if mask else {}),
         "category": categories[category_id],
         "bbox": [x, y, x + width, y + height],
         "bbox_mode": BoxMode.XYXY_ABS,
         "iscrowd": iscrowd,
     }
+
+
+def _read_mask(segmentation: Any) -> Any:
+    """What of it is a mask: RLE, compressed as Detectron2 wants it, or the proper polygons."""
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("size"), list):
+        is_raw = isinstance(segmentation.get("counts"), list)
+        return (
+            mask_util.frPyObjects(segmentation, *segmentation["size"]) if is_raw else segmentation
+        )
+    if not isinstance(segmentation, list):
+        return None
+    return [
+        polygon
+        for polygon in segmentation
+        if isinstance(polygon, list)
+        and len(polygon) >= 6
+        and len(polygon) % 2 == 0
+        and all(_is_finite(value) for value in polygon)
+    ]
 
 
 def _is_finite(value: Any) -> bool:

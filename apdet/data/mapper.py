@@ -14,11 +14,18 @@ from apdet.data.clean import IMAGE_ERRORS, unreadable
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> "BoxMapper":
-    """The mapper of the config: boxes alone, no masks and no keypoints."""
+    """The mapper of the config: boxes, and masks and keypoints for models that have them."""
+    hflip_indices = None
+    if cfg.MODEL.KEYPOINT_ON:
+        hflip_indices = detection_utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
     return BoxMapper(
         is_train=is_train,
         augmentations=build_augmentation(cfg, is_train),
         image_format=cfg.INPUT.FORMAT,
+        use_instance_mask=cfg.MODEL.MASK_ON,
+        instance_mask_format=cfg.INPUT.MASK_FORMAT,
+        use_keypoint=cfg.MODEL.KEYPOINT_ON,
+        keypoint_hflip_indices=hflip_indices,
         drop_by_centre=cfg.INPUT.SSD_AUGMENTATION,
     )
 

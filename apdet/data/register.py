@@ -33,29 +33,48 @@ _ours: set[str] = set()
 def register_datasets(cfg: CfgNode) -> None:
     """Register ``DATASETS.REGISTER`` and VOC; check the names in use; set the number of classes.
 
+    Args:
+        cfg: ``NUM_CLASSES`` of RetinaNet and of RoI heads are set to the data set's.
+
+    Raises:
+        UserError: as :func:`register`.
+    """
+    node = cfg.DATASETS
+    register(node.REGISTER, train=node.TRAIN, test=node.TEST)
+    for name in [*node.TRAIN, *node.TEST][:1]:
+        _set_num_classes(cfg, name)
+
+
+def register(entries: Any, *, train: Sequence[str], test: Sequence[str]) -> list[str]:
+    """Register data sets, and VOC; check the names in use.
+
     All registered sets share one list of classes: ``classes`` of an entry if there is one, else
     what the annotations of the training sets hold. Calling it again replaces what it registered.
 
     Args:
-        cfg: ``NUM_CLASSES`` of RetinaNet and of RoI heads are set to the data set's.
+        entries: a list of mappings as in ``DATASETS.REGISTER``.
+        train: names of the sets to train on, of ``entries`` or known to Detectron2.
+        test: likewise of those to test on.
+
+    Returns:
+        The classes that all sets in use have.
 
     Raises:
         UserError: an entry with wrong keys, annotations that cannot be read, an unknown name.
     """
     register_voc()
-    entries = _checked(cfg.DATASETS.REGISTER)
+    entries = _checked(entries)
     readers = {entry["name"]: cache(partial(_read, entry)) for entry in entries}
-    class_names = _class_names(entries, readers, list(cfg.DATASETS.TRAIN))
+    class_names = _class_names(entries, readers, list(train))
     for entry in entries:
         _register(entry, readers[entry["name"]], class_names)
-    used = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    used = [*train, *test]
     for name in used:
         _check_name(name)
         if name in readers:
             DatasetCatalog.get(name)  # what is wrong with it should not wait for the evaluation
     _check_classes(used)
-    if used:
-        _set_num_classes(cfg, used[0])
+    return list(MetadataCatalog.get(used[0]).thing_classes) if used else []
 
 
 def _checked(entries: Any) -> list[dict[str, Any]]:

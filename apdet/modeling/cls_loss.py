@@ -170,3 +170,9 @@ class ClsLoss(nn.Module):
         return sample_negatives(
             gt_labels, hardness, background=self.num_classes, neg_pos_ratio=self.neg_pos_ratio
         )
+
+
+def cls_loss_name(model: nn.Module) -> str:
+    """What the classification of ``model`` is trained with, as :meth:`ClsLoss.extra_repr` says."""
+    names = {m.extra_repr(): None for m in model.modules() if isinstance(m, ClsLoss)}
+    return " and ".join(names) or "Detectron2's own loss"

@@ -5,15 +5,22 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
 from detectron2.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from detectron2.modeling.meta_arch import RetinaNet
-from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
-from torch import Tensor, nn
+from torch import nn
 
-from apdet.errors import UserError
 from apdet.modeling.cls_loss import ClsLoss
+from apdet.modeling.dense import (
+    decode_levels,
+    dense_kwargs,
+    detect,
+    first_normalizer,
+    level_thresholds,
+    update_normalizer,
+)
 from apdet.modeling.matcher import OverlapMatcher
+from apdet.modeling.retinanet_head import RankingRetinaNetHead
 
 
 @META_ARCH_REGISTRY.register()
@@ -44,53 +51,30 @@ class RankingRetinaNet(RetinaNet):
             kwargs: those of :class:`RetinaNet`.
         """
         super().__init__(**kwargs)
-        if loss_normalizer not in ("batch", "ema"):
-            raise UserError(
-                f"MODEL.RETINANET.LOSS_NORMALIZER is {loss_normalizer!r}; choose 'batch' or 'ema'"
-            )
-        thresholds, levels = list(test_score_thresh_per_level), self.head_in_features
-        if thresholds and len(thresholds) != len(levels):
-            raise UserError(
-                f"MODEL.RETINANET.SCORE_THRESH_TEST_PER_LEVEL has {len(thresholds)} values for the "
-                f"{len(levels)} levels {list(levels)}; give one a level, or none"
-            )
         self.cls_loss = cls_loss
         self.box_reg_loss_weight = box_reg_loss_weight
-        self.test_score_thresh_per_level = thresholds
-        # A buffer, so that a resumed training goes on with it. 100 is Detectron2's first value.
-        ema = torch.tensor(100.0) if loss_normalizer == "ema" else None
-        self.register_buffer("loss_normalizer", ema)
+        self.test_score_thresh_per_level = level_thresholds(
+            test_score_thresh_per_level, self.head_in_features
+        )
+        # 100 is Detectron2's first value.
+        self.register_buffer("loss_normalizer", first_normalizer(loss_normalizer, 100.0))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """What ``cfg.MODEL.RETINANET`` and ``cfg.MODEL.CLS_LOSS`` say."""
-        node = cfg.MODEL.RETINANET
-        backbone = build_backbone(cfg)
-        shapes = backbone.output_shape()
+        node, kwargs = cfg.MODEL.RETINANET, dense_kwargs(cfg)
+        shapes = kwargs["backbone"].output_shape()
         shapes = [shapes[name] for name in node.IN_FEATURES]
-        cls_loss = ClsLoss(cfg, num_classes=node.NUM_CLASSES)
         return {
-            "backbone": backbone,
-            "head": cls.build_head(cfg, shapes, cls_loss.num_logits),
-            "head_in_features": node.IN_FEATURES,
+            **kwargs,
+            "head": cls.build_head(cfg, shapes, kwargs["cls_loss"].num_logits),
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "box2box_transform": Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS),
             "anchor_matcher": OverlapMatcher(
                 node.IOU_THRESHOLDS, node.IOU_LABELS, allow_low_quality_matches=True
             ),
-            "num_classes": node.NUM_CLASSES,
-            "cls_loss": cls_loss,
             "box_reg_loss_type": node.BBOX_REG_LOSS_TYPE,
-            "box_reg_loss_weight": node.BBOX_REG_LOSS_WEIGHT,
             "smooth_l1_beta": node.SMOOTH_L1_LOSS_BETA,
-            "loss_normalizer": node.LOSS_NORMALIZER,
-            "test_score_thresh": node.SCORE_THRESH_TEST,
-            "test_score_thresh_per_level": node.SCORE_THRESH_TEST_PER_LEVEL,
-            "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": node.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
             "vis_period": cfg.VIS_PERIOD,
             "input_format": cfg.INPUT.FORMAT,
         }
@@ -104,10 +88,7 @@ class RankingRetinaNet(RetinaNet):
             shapes: of the features, from fine to coarse.
             num_logits: of an anchor.
         """
-        kwargs = RetinaNetHead.from_config(cfg, shapes)
-        head = RetinaNetHead(**{**kwargs, "num_classes": num_logits})
-        nn.init.normal_(head.bbox_pred.weight, std=cfg.MODEL.RETINANET.BBOX_PRED_INIT_STD)
-        return head
+        return RankingRetinaNetHead(cfg, shapes, num_logits=num_logits)
 
     def forward_training(self, images, features, predictions, gt_instances):
         """Arguments and keys as in :meth:`RetinaNet.forward_training`."""
@@ -122,7 +103,9 @@ class RankingRetinaNet(RetinaNet):
         """Arguments and keys as in :meth:`RetinaNet.losses`; one ranking spans the mini-batch."""
         gt_labels = torch.stack(gt_labels)  # (N, R)
         pos_mask = (gt_labels >= 0) & (gt_labels != self.num_classes)  # (N, R)
-        normalizer = self._normalizer(self.cls_loss.positives_a_process(pos_mask.sum()))
+        normalizer = update_normalizer(
+            self.loss_normalizer, self.cls_loss.positives_a_process(pos_mask.sum())
+        )
         loss_box_reg = _dense_box_regression_loss(
             anchors,
             self.box2box_transform,
@@ -143,26 +126,6 @@ class RankingRetinaNet(RetinaNet):
             predictions, [self.cls_loss.num_logits, 4]
         )
         scores = [self.cls_loss.scores(level) for level in logits]
-        anchors = self.anchor_generator(features)
-        return [
-            self.inference_single_image(
-                anchors, [x[i] for x in scores], [x[i] for x in deltas], size
-            )
-            for i, size in enumerate(images.image_sizes)
-        ]
+        return detect(self, images, features, scores, deltas)
 
-    def _normalizer(self, num_positives: Tensor) -> Tensor:
-        if self.loss_normalizer is None:
-            return num_positives
-        self.loss_normalizer.mul_(0.9).add_(0.1 * num_positives)
-        return self.loss_normalizer.clone()
-
-    def _decode_multi_level_predictions(
-        self, anchors, pred_scores, pred_deltas, score_thresh, topk_candidates, image_size
-    ):
-        thresholds = self.test_score_thresh_per_level or [score_thresh] * len(anchors)
-        predictions = [
-            self._decode_per_level_predictions(*level, topk_candidates, image_size)
-            for level in zip(anchors, pred_scores, pred_deltas, thresholds, strict=True)
-        ]
-        return predictions[0].cat(predictions)
+    _decode_multi_level_predictions = decode_levels

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from detectron2.data.datasets.coco import load_coco_json
+from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
 from apdet.data.coco import load_coco
@@ -43,13 +44,27 @@ def test_a_class_that_is_not_listed_is_named(coco):
         load(coco, class_names=["cat"])
 
 
+def test_masks_are_those_of_detectron2s_loader(coco):
+    coco.add(1, [(1, 0, 0, 5, 5), (2, 1, 1, 5, 5), (1, 2, 2, 5, 5)])
+    square = [1.0, 1, 6, 1, 6, 6, 1, 6]
+    raw = {"counts": [100, 50, 1050], "size": [30, 40]}
+    masks = [[square, [0, 0, 3, 3, 0, 3]], [[1, 1, 2], square], raw]
+    for annotation, mask in zip(coco.content["annotations"], masks, strict=True):
+        annotation["segmentation"] = mask
+    (ours,) = load(coco)
+    (theirs,) = load_coco_json(str(coco.json), str(coco.images))
+    actual = [a["segmentation"] for a in ours["annotations"]]
+    assert actual == [a["segmentation"] for a in theirs["annotations"]]
+    assert mask_util.decode(actual[2]).sum() == 50
+
+
 def test_a_box_counts_whatever_its_mask(coco):
-    coco.add(1, [(1, 0, 0, 5, 5), (1, 1, 1, 5, 5), (1, 2, 2, 5, 5)])
-    masks = [[], [[1, 1, 2]], {"counts": [0, 1200], "size": [30, 40]}]
+    coco.add(1, [(1, 0, 0, 5, 5), (1, 1, 1, 5, 5), (1, 2, 2, 5, 5), (1, 3, 3, 5, 5)])
+    masks = [[], [[1, 1, 2]], {"counts": [0, 1200]}, "a mask"]
     for annotation, mask in zip(coco.content["annotations"], masks, strict=True):
         annotation["segmentation"] = mask
     (image,) = load(coco)
-    assert [a["bbox"][0] for a in image["annotations"]] == [0, 1, 2]
+    assert [a["bbox"][0] for a in image["annotations"]] == [0, 1, 2, 3]
     assert not any("segmentation" in a for a in image["annotations"])
 
 

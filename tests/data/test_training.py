@@ -14,7 +14,7 @@ DIFFICULT = box(iscrowd=1, difficult=1)
 CROWD = box(iscrowd=1)
 
 
-def settings(*images, keep_empty=False, on_difficult=False):
+def settings(*images, keep_empty=False, on_difficult=False, mask_format=""):
     dicts = [{"file_name": str(i), "annotations": list(boxes)} for i, boxes in enumerate(images)]
     DatasetCatalog.register("some", lambda: dicts)
     MetadataCatalog.get("some").thing_classes = ["thing"]
@@ -22,6 +22,8 @@ def settings(*images, keep_empty=False, on_difficult=False):
         {
             "DATASETS": {"TRAIN": ["some"], "TRAIN_ON_DIFFICULT": on_difficult},
             "DATALOADER": {"FILTER_EMPTY_ANNOTATIONS": not keep_empty},
+            "MODEL": {"MASK_ON": bool(mask_format)},
+            "INPUT": {"MASK_FORMAT": mask_format},
         }
     )
 
@@ -71,3 +73,22 @@ def test_a_set_without_annotations_is_not_trained_on_beside_one_with_them():
         cfg.DATASETS.TRAIN = names
         with pytest.raises(UserError, match=r"\['bare'\] has no annotated box .*; take it out"):
             training_dicts(cfg)
+
+
+POLYGON = box(segmentation=[[0, 0, 5, 0, 5, 5]])
+RLE = box(segmentation={"size": [5, 5], "counts": "0"})
+
+
+def test_masks_are_there_in_the_format_that_is_trained():
+    assert names(settings([POLYGON, CROWD], mask_format="polygon")) == ["0"]
+    DatasetCatalog.remove("some")
+    assert names(settings([POLYGON, RLE], mask_format="bitmask")) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [([POLYGON, box()], "^1: an object has no mask"), ([RLE], "^1: .*MASK_FORMAT bitmask")],
+)
+def test_a_mask_that_cannot_be_trained_is_named_by_its_image(boxes, message):
+    with pytest.raises(UserError, match=message):
+        names(settings([POLYGON], boxes, mask_format="polygon"))
