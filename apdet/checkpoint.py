@@ -14,6 +14,7 @@ from torch import nn
 
 from apdet.class_transfer import take_over_classes, training_classes, weights_classes
 from apdet.errors import UserError
+from apdet.weights_file import read_torch
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def load_array_pickle(filename: str) -> dict[str, Any]:
     try:
         with open(filename, "rb") as file:
             data = _ArrayUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError) as error:
+    except Exception as error:  # a broken pickle may raise any
         raise UserError(f"{filename}: not a pickle of weights: {error}") from error
     if not isinstance(data, collections.abc.Mapping):
         raise UserError(f"{filename}: holds a {type(data).__name__}, not a mapping of weights")
@@ -161,15 +162,7 @@ class Checkpointer(DetectionCheckpointer):
         return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        try:
-            return torch.load(f, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            # torch's first line advises to load it without the protection.
-            reason = next((line for line in lines if "GLOBAL" in line), lines[0])
-            raise UserError(
-                f"{f}: not a checkpoint of mere weights, or broken: {reason}"
-            ) from error
+        return read_torch(f)
 
     def _load_model(self, checkpoint: dict[str, Any]):
         theirs = self.weights_classes or checkpoint.get("classes")

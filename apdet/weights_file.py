@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
             a package needed to read it that is not installed.
     """
     readers = {
-        ".pth": _read_torch,
-        ".pt": _read_torch,
+        ".pth": read_torch,
+        ".pt": read_torch,
         ".safetensors": _read_safetensors,
         ".onnx": _read_onnx,
     }
@@ -30,12 +31,20 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return _unwrap(readers[suffix](path), path)
 
 
-def _read_torch(path: str) -> object:
+def read_torch(path: str) -> Any:
+    """What ``torch.save`` wrote, if it is made of mere weights.
+
+    Raises:
+        UserError: a broken file, or one that would run code.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle may raise any
+        lines = str(error).splitlines() or [type(error).__name__]
+        # torch's first line advises to load it without the protection.
+        reason = next((line for line in lines if "GLOBAL" in line), lines[0])
         raise UserError(
-            f"{path}: broken, or not mere weights ({type(error).__name__}); download it again, or "
+            f"{path}: not a checkpoint of mere weights, or broken: {reason}; download it again, or "
             "write it by torch.save(model.state_dict(), ...)"
         ) from error
 
