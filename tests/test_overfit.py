@@ -1,0 +1,56 @@
+"""Every architecture learns eight images by heart, and knows them still when loaded again."""
+
+import json
+import sys
+
+import pytest
+from conftest import CONFIGS
+
+from apdet.data.digits import CLASSES, write_digits
+
+sys.path.insert(0, str(CONFIGS.parent / "tools"))
+from train_net import command_line
+
+CONFIG = """
+_BASE_: {configs}/digits/{leaf}.yaml
+MODEL: {{DEVICE: cpu}}
+DATASETS:
+  REGISTER:
+    - {{name: eight, format: voc, root: d, split: train, classes: {classes}}}
+  TRAIN: [eight]
+  TEST: [eight]
+SOLVER: {{MAX_ITER: 120, WARMUP_ITERS: 20, CHECKPOINT_PERIOD: 60}}
+TEST: {{EVAL_PERIOD: 0}}
+OUTPUT_DIR: {output}
+"""
+CASCADE = """
+MODEL.ROI_HEADS.NAME RankingCascadeROIHeads MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True
+MODEL.PROPOSAL_GENERATOR.NAME RankingRPN
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("leaf", "keys"),
+    [
+        ("retinanet_ap", ""),
+        ("ssd_ap", ""),
+        ("fcos_ap", "SOLVER.MAX_ITER 400 "),
+        ("faster_rcnn_ap", ""),
+        ("faster_rcnn_ap", CASCADE),
+    ],
+    ids=["retinanet", "ssd", "fcos", "faster_rcnn", "cascade_rcnn"],
+)
+def test_it_learns_eight_images_by_heart(tmp_path, leaf, keys):
+    write_digits(tmp_path / "d", num_train=8, num_test=1, size=128, seed=0)
+    output, elsewhere = tmp_path / "output", tmp_path / "eval"
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(configs=CONFIGS, leaf=leaf, classes=CLASSES, output=output))
+    arguments = ["--config-file", str(path)]
+    command_line([*arguments, *keys.split()])
+    results = json.loads((output / "results.json").read_text())["results"]
+    assert results["bbox"]["AP50"] >= 90
+    final = str(output / "model_final.pth")
+    keys += f"MODEL.WEIGHTS {final} OUTPUT_DIR {elsewhere}"
+    command_line([*arguments, "--eval-only", *keys.split()])
+    assert json.loads((elsewhere / "results.json").read_text())["results"] == results
