@@ -13,8 +13,7 @@ import apdet.modeling  # noqa: F401  registers the meta-architectures
 from apdet.checkpoint import build_checkpointer
 from apdet.config import scale_to_batch_size
 from apdet.data.mapper import build_mapper
-from apdet.data.sampler import ResumableSampler
-from apdet.data.training import training_dicts
+from apdet.data.training import check_batch_size, resumable_train_loader, training_dicts
 from apdet.errors import UserError
 from apdet.evaluation import build_evaluator, write_report
 from apdet.evaluation.build import inference_folder
@@ -81,18 +80,19 @@ class Trainer(DefaultTrainer):
         Raises:
             UserError: a batch that the processes cannot share equally.
         """
-        if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
-            raise UserError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which "
-                f"{comm.get_world_size()} processes cannot share equally; choose a multiple of it"
-            )
-        dataset = training_dicts(cfg)
-        sampler = None
-        if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":
-            start = start_iter * cfg.SOLVER.IMS_PER_BATCH
-            sampler = ResumableSampler(len(dataset), seed=seed, start=start)
-        mapper = build_mapper(cfg, is_train=True)
-        return build_detection_train_loader(cfg, dataset=dataset, sampler=sampler, mapper=mapper)
+        check_batch_size(cfg.SOLVER.IMS_PER_BATCH)
+        dataset, mapper = training_dicts(cfg), build_mapper(cfg, is_train=True)
+        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            return build_detection_train_loader(cfg, dataset=dataset, mapper=mapper)
+        return resumable_train_loader(
+            dataset,
+            mapper=mapper,
+            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            seed=seed,
+            start_iter=start_iter,
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):

@@ -38,6 +38,7 @@ _NAMES = {
     "MODEL.WEIGHTS": "train.init_checkpoint",
     "MODEL.ALLOW_WEIGHT_MISMATCH True": "train.allow_weight_mismatch=True",
     "SOLVER.AMP.PRECISION": "train.amp.precision",
+    "SOLVER.IMS_PER_BATCH": "dataloader.train.total_batch_size",
     "DATASETS.TRAIN or TEST": "datasets.train or test",
     "DATASETS.TRAIN and TEST": "datasets.train and test",
     "DATASETS.TRAIN": "datasets.train",

@@ -15,13 +15,12 @@ import sys
 import warnings
 
 import torch
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
-from torch.multiprocessing import ProcessExitedException
-from train_net import check_output_dir
+from train_net import check_output_dir, launch_processes
 
 from apdet.data.register import register
 from apdet.errors import UserError
@@ -85,17 +84,7 @@ def main(args):
 
 def command_line(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    try:
-        launch(
-            main,
-            1 if args.dry_run else args.num_gpus,
-            num_machines=1 if args.dry_run else args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessExitedException:  # the process that failed has said why
-        sys.exit(1)
+    launch_processes(main, args, args.num_gpus)
 
 
 if __name__ == "__main__":

@@ -153,9 +153,13 @@ def prepare_cpu_processes(num_processes: int) -> None:
 
 def command_line(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    num_processes = max(args.num_processes, args.num_gpus)
     if args.num_processes > 1:
         prepare_cpu_processes(args.num_processes)
+    launch_processes(main, args, max(args.num_processes, args.num_gpus))
+
+
+def launch_processes(main, args, num_processes: int) -> None:
+    """Call ``main(args)`` in so many processes, or in this one alone for a dry run."""
     try:
         launch(
             main,

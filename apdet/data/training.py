@@ -102,15 +102,20 @@ def resumable_train_loader(
     Raises:
         UserError: a batch that the processes cannot share equally.
     """
-    if total_batch_size % comm.get_world_size():
-        raise UserError(
-            f"total_batch_size is {total_batch_size}, which {comm.get_world_size()} processes "
-            "cannot share equally; choose a multiple of it"
-        )
+    check_batch_size(total_batch_size)
     sampler = ResumableSampler(len(dataset), seed=seed, start=start_iter * total_batch_size)
     return build_detection_train_loader(
         dataset, sampler=sampler, total_batch_size=total_batch_size, **kwargs
     )
+
+
+def check_batch_size(total_batch_size: int) -> None:
+    """Raise a UserError for a batch that the processes cannot share equally."""
+    if total_batch_size % comm.get_world_size():
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {total_batch_size}, which {comm.get_world_size()} processes "
+            "cannot share equally; choose a multiple of it"
+        )
 
 
 def _with_difficult(image: dict) -> dict:
