@@ -140,6 +140,19 @@ class Checkpointer(DetectionCheckpointer):
         logger.info("Saved %s", path)
         self.tag_last_checkpoint(f"{name}.pth")
 
+    def load_to_evaluate(self, weights: str, *, resume: bool) -> None:
+        """Load the model's weights, all of them, or with ``resume`` the last checkpoint's.
+
+        Raises:
+            UserError: there are none, or as :meth:`load`.
+        """
+        last = self.get_checkpoint_file() if resume else ""
+        if not (last or weights):
+            raise UserError(
+                "--eval-only needs MODEL.WEIGHTS <checkpoint>, or --resume for the last one"
+            )
+        self.load(last or weights, checkpointables=[], strict=True)
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make the file the one to resume from."""
         tag = os.path.join(self.save_dir, "last_checkpoint")

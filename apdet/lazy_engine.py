@@ -64,13 +64,7 @@ def evaluate(cfg: DictConfig, classes: Sequence[str], *, resume: bool) -> dict:
     """
     model = build_model(cfg, classes)
     checkpointer = Checkpointer(model, cfg.train.output_dir)
-    weights = checkpointer.get_checkpoint_file() if resume else ""
-    weights = weights or cfg.train.init_checkpoint
-    if not weights:
-        raise UserError(
-            "--eval-only needs train.init_checkpoint=<checkpoint>, or --resume for the last one"
-        )
-    checkpointer.load(weights, checkpointables=[], strict=True)
+    checkpointer.load_to_evaluate(cfg.train.init_checkpoint, resume=resume)
     results = _test(cfg, model)
     _report(cfg, results)
     return results

@@ -114,14 +114,7 @@ def check_output_dir(folder: str, *, may_hold_a_run: bool, create: bool) -> None
 def evaluate(cfg, resume: bool):
     """Evaluate MODEL.WEIGHTS, or with ``resume`` the last checkpoint in OUTPUT_DIR."""
     model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR)
-    last = checkpointer.get_checkpoint_file() if resume else ""
-    weights = last or cfg.MODEL.WEIGHTS
-    if not weights:
-        raise UserError(
-            "--eval-only needs MODEL.WEIGHTS <checkpoint>, or --resume for the last one"
-        )
-    checkpointer.load(weights, checkpointables=[], strict=True)
+    Checkpointer(model, cfg.OUTPUT_DIR).load_to_evaluate(cfg.MODEL.WEIGHTS, resume=resume)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_tta(cfg, model))
