@@ -21,6 +21,7 @@ from apdet.hooks import BestCheckpointer, RankingPrinter
 from apdet.mixed_precision import build_stepper
 from apdet.modeling.cls_loss import cls_loss_name
 from apdet.modeling.test_time_augmentation import DenseDetectorWithTTA
+from apdet.seeding import StepSeeder
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Detectron2's default trainer with what a long training asks of it.
 
-    * data in the same order after ``resume_or_load`` as without the interruption;
+    * the same batches and draws after ``resume_or_load`` as without the interruption;
     * mixed precision and several processes on any device;
     * a schedule that follows the batch size (``SOLVER.REFERENCE_BATCH_SIZE``);
     * ``model_best.pth`` by ``TEST.BEST_CHECKPOINT_METRIC``, and a report at the end.
@@ -73,9 +74,7 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg, *, seed: int = 0, start_iter: int = 0):
         """Training batches; those of an uninterrupted training from iteration ``start_iter`` on.
 
-        Batches are the same when ``DATALOADER.ASPECT_RATIO_GROUPING`` is off, and the order of
-        images alone when it is on; with another ``SAMPLER_TRAIN`` than Detectron2's default the
-        stream starts anew.
+        With another ``DATALOADER.SAMPLER_TRAIN`` than Detectron2's default they start anew.
 
         Raises:
             UserError: a batch that the processes cannot share equally.
@@ -125,6 +124,7 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self):
         built = super().build_hooks()
+        built.insert(0, StepSeeder(self.sampler_seed))
         writer = [built.pop()] if comm.is_main_process() else []
         if self.cfg.TEST.AUG.ENABLED:
 

@@ -18,6 +18,7 @@ from apdet.evaluation import write_report
 from apdet.hooks import BestCheckpointer, RankingPrinter
 from apdet.lazy_config import as_yaml_config, build
 from apdet.mixed_precision import build_stepper
+from apdet.seeding import StepSeeder
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +30,13 @@ def train(cfg: DictConfig, classes: Sequence[str], *, resume: bool) -> dict:
         cfg: as of :func:`load_lazy_config`, with its data sets registered.
         classes: of the data sets.
         resume: whether to go on from the last checkpoint in ``train.output_dir``, if there is one,
-            with the images that would have followed; else from ``train.init_checkpoint``.
+            with the batches that would have followed; else from ``train.init_checkpoint``.
 
     Raises:
         UserError: a part that cannot be built, or the loss or weights are not finite any more.
     """
+    if cfg.train.seed < 0:
+        cfg.train.seed = comm.shared_random_seed()
     node, model = as_yaml_config(cfg), build_model(cfg, classes)
     optimizer = build_optimizer(cfg, model)
     # DistributedDataParallel takes no device_ids for a model on the CPU.
@@ -41,9 +44,9 @@ def train(cfg: DictConfig, classes: Sequence[str], *, resume: bool) -> dict:
     model = create_ddp_model(model, **cfg.train.ddp, **devices)
     trainer = build_stepper(node, model, build(cfg, "dataloader.train"), optimizer)
     checkpointer = build_checkpointer(node, model, cfg.train.output_dir, trainer=trainer)
-    results: dict = {}
-    trainer.register_hooks(build_hooks(cfg, model, checkpointer, results))
-    start_iter = _resume_or_load(cfg, trainer, checkpointer, resume)
+    seeder, results = StepSeeder(cfg.train.seed), {}
+    trainer.register_hooks([seeder, *build_hooks(cfg, model, checkpointer, results)])
+    start_iter = _resume_or_load(cfg, trainer, checkpointer, seeder, resume)
     try:
         trainer.train(start_iter, cfg.train.max_iter)
     except FloatingPointError as error:
@@ -146,13 +149,17 @@ def build_hooks(
 
 
 def _resume_or_load(
-    cfg: DictConfig, trainer: TrainerBase, checkpointer: Checkpointer, resume: bool
+    cfg: DictConfig,
+    trainer: TrainerBase,
+    checkpointer: Checkpointer,
+    seeder: StepSeeder,
+    resume: bool,
 ) -> int:
     """Returns the iteration to start from."""
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     if not (resume and checkpointer.has_checkpoint()):
         return 0
-    start_iter = trainer.iter + 1
+    start_iter, cfg.train.seed = trainer.iter + 1, seeder.seed
     # A loader that cannot start anywhere, as Detectron2's own, starts anew.
     if "start_iter" in cfg.dataloader.train:
         cfg.dataloader.train.start_iter = start_iter

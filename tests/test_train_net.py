@@ -128,11 +128,12 @@ def test_killed_and_resumed_it_ends_with_the_weights_of_an_uninterrupted_trainin
     config, output, tmp_path
 ):
     straight = tmp_path / "straight"
-    train(config, "OUTPUT_DIR", straight, "SOLVER.MAX_ITER", 12)
+    augmented = ["INPUT.SSD_AUGMENTATION", "True", "INPUT.RANDOM_FLIP", "horizontal"]
+    train(config, "OUTPUT_DIR", straight, *augmented, "SOLVER.MAX_ITER", 12)
 
     command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--config-file", config]
     # Checkpoints so often that the kill may well hit one being written.
-    often = ["SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.MAX_ITER", "12"]
+    often = [*augmented, "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.MAX_ITER", "12"]
     process = subprocess.Popen([*command, *often], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (output / "model_0000003.pth").exists():

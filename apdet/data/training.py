@@ -1,17 +1,17 @@
 """The images that a detector is trained on, and their batches."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog, build_detection_train_loader
+from detectron2.data import DatasetFromList, MetadataCatalog, build_detection_train_loader
 from detectron2.data.build import (
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
 )
 from detectron2.utils import comm
 
-from apdet.data.sampler import ResumableSampler
+from apdet.data.stream import ResumableSampler, StreamDataset
 from apdet.errors import UserError
 
 
@@ -85,27 +85,45 @@ def _check_masks(image: dict, mask_format: str) -> None:
 def resumable_train_loader(
     dataset: list[dict],
     *,
+    mapper: Callable[[dict], dict],
     total_batch_size: int,
     seed: int,
     start_iter: int = 0,
+    aspect_ratio_grouping: bool = True,
     **kwargs: Any,
 ) -> Iterable[list[dict]]:
-    """Detectron2's loader, with the images of an uninterrupted training from ``start_iter`` on.
+    """Detectron2's loader, with the batches of an uninterrupted training from ``start_iter`` on.
+
+    They are the same to the last bit, augmentation included, whatever the number of workers.
 
     Args:
         dataset: dicts, as of :func:`training_dicts`.
+        mapper: of such a dict to what the model takes; may draw from Python, numpy and torch.
         total_batch_size: of all processes together.
-        seed: of the shuffle.
+        seed: of the shuffle and of what the mapper draws.
         start_iter: how many batches to skip.
+        aspect_ratio_grouping: whether the images of a batch are all wide, or none is.
         kwargs: the others of :func:`build_detection_train_loader`.
 
     Raises:
         UserError: a batch that the processes cannot share equally.
     """
     check_batch_size(total_batch_size)
-    sampler = ResumableSampler(len(dataset), seed=seed, start=start_iter * total_batch_size)
+    sampler = ResumableSampler(
+        # As in Detectron2's own grouping, whose unfinished batches are lost when interrupted.
+        [aspect_ratio_grouping and image["width"] > image["height"] for image in dataset],
+        batch_size=total_batch_size // comm.get_world_size(),
+        seed=seed,
+        start_iter=start_iter,
+    )
     return build_detection_train_loader(
-        dataset, sampler=sampler, total_batch_size=total_batch_size, **kwargs
+        StreamDataset(DatasetFromList(dataset, copy=False), mapper, seed=seed),
+        mapper=None,
+        sampler=sampler,
+        total_batch_size=total_batch_size,
+        aspect_ratio_grouping=False,
+        seed=seed,  # else it draws one where the model draws
+        **kwargs,
     )
 
 

@@ -108,7 +108,6 @@ dataloader.train = L(resumable_train_loader)(
         is_train=True, augmentations=[L(T.Resize)(shape=[128, 128])], image_format="BGR"
     ),
     total_batch_size=8,
-    # Off, a resumed training sees the same batches as one that was not interrupted.
     aspect_ratio_grouping=False,
     num_workers=0,
     seed="${train.seed}",
