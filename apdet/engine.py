@@ -20,7 +20,7 @@ from apdet.evaluation.build import inference_folder
 from apdet.hooks import BestCheckpointer, RankingPrinter
 from apdet.mixed_precision import build_stepper
 from apdet.modeling.cls_loss import cls_loss_name
-from apdet.modeling.test_time_augmentation import DenseDetectorWithTTA
+from apdet.modeling.test_time_augmentation import with_test_time_augmentation
 from apdet.seeding import StepSeeder
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Trainer(DefaultTrainer):
             f"{num_trained:,}",
         )
         if cfg.TEST.AUG.ENABLED:
-            DenseDetectorWithTTA(cfg, model)  # says what is wrong now, and not after the training
+            with_test_time_augmentation(cfg, model)  # says now, not later, what is wrong
         return model
 
     @classmethod
@@ -109,7 +109,7 @@ class Trainer(DefaultTrainer):
         Returns:
             As `test`, with the suffix "_TTA" to each name, so that both may stand side by side.
         """
-        model = DenseDetectorWithTTA(cfg, model)
+        model = with_test_time_augmentation(cfg, model)
         cfg = cfg.clone()
         cfg.defrost()
         # The copies are made of the image as it is, not of one resized already.

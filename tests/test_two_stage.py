@@ -1,13 +1,17 @@
 """`tools/train_net.py` with two-stage detectors, on a few small images of digits."""
 
 import json
+import re
 import sys
 
 import pytest
 import torch
 from conftest import CONFIGS, exit_message, weights_in
 
+from apdet.config import load_config
 from apdet.data.digits import CLASSES, write_digits
+from apdet.engine import Trainer
+from apdet.errors import UserError
 
 sys.path.insert(0, str(CONFIGS.parent / "tools"))
 from train_net import command_line
@@ -120,7 +124,27 @@ def test_masks_are_asked_for_where_there_are_none(config, digits):
     assert "MODEL.MASK_ON False" in message
 
 
-def test_the_numbers_of_several_scales_are_not_for_two_stages(config):
-    assert "TEST.AUG.ENABLED is for dense detectors" in exit_message(
-        train, config, "TEST.AUG.ENABLED", True
-    )
+def test_boxes_and_masks_of_several_scales_are_merged(config, output):
+    keys = ["MODEL.MASK_ON", True]
+    train(config, *keys)
+    alone = results_in(output)
+    tta = ["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", (64, 96)]
+    train(config, "--eval-only", "--resume", *keys, *tta)
+    both = results_in(output)
+    assert {"bbox", "segm", "bbox_TTA", "segm_TTA"} == both.keys()
+    assert both["bbox"] == pytest.approx(alone["bbox"], nan_ok=True)
+    assert both["bbox_TTA"] != pytest.approx(alone["bbox"], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["MODEL.KEYPOINT_ON", True], "Detectron2 merges no keypoints"),
+        (["TEST.AUG.MIN_SIZES", ()], "TEST.AUG.MIN_SIZES is []; give at least one size"),
+        (["MODEL.META_ARCHITECTURE", "SemanticSegmentor"], "not for SemanticSegmentor"),
+    ],
+)
+def test_what_cannot_be_merged_is_said_before_the_training(config, keys, message):
+    cfg = load_config(config, ["TEST.AUG.ENABLED", True, *keys])
+    with pytest.raises(UserError, match=re.escape(message)):
+        Trainer.build_model(cfg)

@@ -1,4 +1,4 @@
-"""Classification losses for dense detectors, in plain torch: Detectron2 is not needed here.
+"""Classification losses for detectors, in plain torch: Detectron2 is not needed here.
 
 Each is a function ``(logits, targets, *, hyper-parameters) -> ()``, where ``targets`` has the shape
 of ``logits`` and holds 1 for a positive, 0 for a negative and -1 for an ignored entry. Those named

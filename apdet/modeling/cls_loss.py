@@ -1,4 +1,4 @@
-"""The classification loss of a dense detector: the logits it wants, and what they mean."""
+"""The classification loss of a detector: the logits it wants, and what they mean."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -7,13 +7,57 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeTransform
 from detectron2.layers import batched_nms
-from detectron2.modeling import DatasetMapperTTA, detector_postprocess
+from detectron2.modeling import (
+    DatasetMapperTTA,
+    GeneralizedRCNN,
+    GeneralizedRCNNWithTTA,
+    detector_postprocess,
+)
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from apdet.errors import UserError
+
+
+def with_test_time_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """A detector that is shown several copies of each image, as ``TEST.AUG`` asks for.
+
+    Dense detectors are :class:`DenseDetectorWithTTA`'s, two-stage ones Detectron2's own.
+
+    Args:
+        cfg: the config of the model.
+        model: which may be distributed.
+
+    Raises:
+        UserError: no scale, one that is no number of pixels, or a model that this is not for.
+    """
+    model = _undistributed(model)
+    if not isinstance(model, GeneralizedRCNN):
+        return DenseDetectorWithTTA(cfg, model)
+    _check_sizes(cfg)
+    if cfg.MODEL.KEYPOINT_ON:
+        raise UserError(
+            "TEST.AUG.ENABLED: Detectron2 merges no keypoints; set it, or MODEL.KEYPOINT_ON, to "
+            "False"
+        )
+    augmented = GeneralizedRCNNWithTTA(cfg, model)
+    augmented.training = model.training  # Detectron2 restores this one after the evaluation
+    return augmented
+
+
+def _undistributed(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def _check_sizes(cfg: CfgNode) -> list[int]:
+    sizes = list(cfg.TEST.AUG.MIN_SIZES)
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise UserError(
+            f"TEST.AUG.MIN_SIZES is {sizes}; give at least one size in pixels, e.g. [400, 500]"
+        )
+    return sizes
 
 
 class DenseDetectorWithTTA(nn.Module):
@@ -34,21 +78,16 @@ class DenseDetectorWithTTA(nn.Module):
             UserError: no scale, one that is no number of pixels, or a model of another kind.
         """
         super().__init__()
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
+        model = _undistributed(model)
         if not isinstance(model, DenseDetector):
             raise UserError(
-                f"TEST.AUG.ENABLED is for dense detectors, not for {type(model).__name__}; "
+                f"TEST.AUG.ENABLED is for dense and two-stage detectors, not for "
+                f"{type(model).__name__}; "
                 "choose another MODEL.META_ARCHITECTURE, or set it to False"
-            )
-        sizes = list(cfg.TEST.AUG.MIN_SIZES)
-        if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise UserError(
-                f"TEST.AUG.MIN_SIZES is {sizes}; give at least one size in pixels, e.g. [400, 500]"
             )
         self.model = model
         self.training = model.training  # Detectron2 restores this one after the evaluation
-        self.sizes, self.flip = sizes, cfg.TEST.AUG.FLIP
+        self.sizes, self.flip = _check_sizes(cfg), cfg.TEST.AUG.FLIP
         self.max_size = cfg.TEST.AUG.MAX_SIZE
         self.square = bool(cfg.INPUT.FIXED_SIZE_TEST)
 

@@ -19,6 +19,7 @@ from apdet.errors import UserError
 from apdet.modeling.cls_loss import ClsLoss, cls_loss_name
 from apdet.modeling.ranking import ranking_targets
 from apdet.modeling.roi_heads import RankingOutputLayers
+from apdet.modeling.test_time_augmentation import with_test_time_augmentation
 
 SIDE = 64
 
@@ -254,3 +255,23 @@ def test_the_loss_of_a_model_is_named():
     )
     theirs = build_model(config("faster", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"))
     assert cls_loss_name(theirs) == "Detectron2's own loss"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_of_several_scales_one_is_ordinary_testing(kind):
+    cfg = config(kind, "TEST.AUG.MIN_SIZES", [SIDE], "TEST.AUG.FLIP", False)
+    model = build_model(cfg).eval()
+    for name, weight in model.roi_heads.named_parameters():
+        if "cls_score.weight" in name:
+            torch.nn.init.normal_(weight, std=0.3)  # scores that differ
+    inputs = [{"image": image()["image"].byte(), "height": SIDE, "width": SIDE}]
+    expected = model(inputs)[0]["instances"]
+    augmented = with_test_time_augmentation(cfg, model)
+    assert not augmented.training
+    actual = augmented(inputs)[0]["instances"]
+    assert len(actual) == len(expected) > 10
+    assert actual.get_fields().keys() == expected.get_fields().keys()
+    torch.testing.assert_close(actual.pred_boxes.tensor, expected.pred_boxes.tensor)
+    for field in expected.get_fields().keys() - {"pred_boxes"}:
+        torch.testing.assert_close(actual.get(field), expected.get(field))
