@@ -142,6 +142,21 @@ def test_it_trains_as_the_yaml_config_does_and_resumes_and_evaluates(
     assert "or name another folder, train.output_dir=<folder>" in message
 
 
+def test_two_processes_train_as_those_of_the_yaml_config(
+    config, write_config, output, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # run() sets it; it shall not stay so
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run(config, "--num-processes", 2)
+    elsewhere = tmp_path / "yaml"
+    base = CONFIGS / "digits" / "retinanet_ap.yaml"
+    yaml = write_config(SMALL_YAML, base, elsewhere, "small.yaml")
+    train_net.command_line(["--config-file", yaml, "--device", "cpu", "--num-processes", "2"])
+    final, expected = (weights_in(d / "model_final.pth") for d in (output, elsewhere))
+    torch.testing.assert_close(final, expected, rtol=0, atol=0)
+    assert results_in(output) == results_in(elsewhere)
+
+
 def test_a_dry_run_trains_what_is_overridden_and_writes_nothing(config, output, capsys):
     run(config, "--dry-run", "model.cls_loss.kwargs.delta=0.01")
     sharp = capsys.readouterr().out

@@ -9,6 +9,7 @@ python tools/lazyconfig_train_net.py --config-file F --eval-only --resume
 python tools/lazyconfig_train_net.py --config-file F --dry-run   # check everything, write nothing
 python tools/lazyconfig_train_net.py --config-file F train.max_iter=100 optimizer.lr=0.05
 python tools/lazyconfig_train_net.py --config-file F --num-gpus 8    # they share each batch
+python tools/lazyconfig_train_net.py --config-file F --num-processes 2   # without a GPU
 """
 
 import sys
@@ -20,7 +21,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
-from train_net import check_output_dir, launch_processes
+from train_net import check_output_dir, launch_processes, prepare_cpu_processes
 
 from apdet.data.register import register
 from apdet.errors import UserError
@@ -39,6 +40,9 @@ def parse_args(argv: list[str] | None = None):
         "--dry-run",
         action="store_true",
         help="check config, data, model and weights; write nothing",
+    )
+    parser.add_argument(
+        "--num-processes", type=int, default=1, help="processes on the CPU that share each batch"
     )
     parser.set_defaults(dist_url="auto")  # a free port: several trainings may run side by side
     args = parser.parse_args(argv)
@@ -84,7 +88,9 @@ def main(args):
 
 def command_line(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    launch_processes(main, args, args.num_gpus)
+    if args.num_processes > 1:
+        prepare_cpu_processes(args.num_processes)
+    launch_processes(main, args, max(args.num_processes, args.num_gpus))
 
 
 if __name__ == "__main__":
