@@ -83,6 +83,7 @@ def faster_rcnn():
     model.backbone.bottom_up.out_features = ["res2", "res3", "res4", "res5"]
     model.proposal_generator.in_features = ["p2", "p3", "p4", "p5"]
     model.proposal_generator.head.in_channels = 64
+    model.proposal_generator.post_nms_topk = [2000, 1000]
     model.proposal_generator.anchor_generator.update(
         sizes=[[20], [36], [60], [100]], strides=[4, 8, 16, 32]
     )
@@ -90,16 +91,17 @@ def faster_rcnn():
     heads._target_ = RankingROIHeads
     for key in ("mask_in_features", "mask_pooler", "mask_head"):
         del heads[key]
-    heads.update(num_classes=10, batch_size_per_image=64, positive_fraction=1.0)
+    heads.update(num_classes=10, batch_size_per_image=256, positive_fraction=1.0)
     heads.box_in_features = ["p2", "p3"]
-    heads.box_pooler.scales = [1 / 4, 1 / 8]
-    heads.box_head.input_shape = L(ShapeSpec)(channels=64, height=7, width=7)
+    heads.box_pooler.update(scales=[1 / 4, 1 / 8], output_size=5, sampling_ratio=1)
+    heads.box_head.input_shape = L(ShapeSpec)(channels=64, height=5, width=5)
     heads.box_head.fc_dims = [256, 256]
     heads.box_predictor = L(RankingOutputLayers)(
         input_shape=L(ShapeSpec)(channels=256),
         cls_loss=L(ClsLoss)(loss="ap_loss", num_classes="${...num_classes}"),
         box2box_transform=L(Box2BoxTransform)(weights=WEIGHTS),
         test_score_thresh=0.01,
+        loss_weight={"loss_box_reg": 4.0},
     )
     model.update(pixel_mean=[103.53, 116.28, 123.675], pixel_std=[57.375, 57.12, 58.395])
     return model

@@ -23,6 +23,10 @@ SOLVER: {{MAX_ITER: 120, WARMUP_ITERS: 20, CHECKPOINT_PERIOD: 60}}
 TEST: {{EVAL_PERIOD: 0}}
 OUTPUT_DIR: {output}
 """
+FEWER_ROIS = """
+MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE 64 MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT 1.0
+SOLVER.IMS_PER_BATCH 8 SOLVER.BASE_LR 0.05
+"""
 CASCADE = """
 MODEL.ROI_HEADS.NAME RankingCascadeROIHeads MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True
 MODEL.PROPOSAL_GENERATOR.NAME RankingRPN
@@ -36,8 +40,8 @@ MODEL.PROPOSAL_GENERATOR.NAME RankingRPN
         ("retinanet_ap", ""),
         ("ssd_ap", ""),
         ("fcos_ap", "SOLVER.MAX_ITER 400 "),
-        ("faster_rcnn_ap", ""),
-        ("faster_rcnn_ap", CASCADE),
+        ("faster_rcnn_ap", FEWER_ROIS),
+        ("faster_rcnn_ap", FEWER_ROIS + CASCADE),
     ],
     ids=["retinanet", "ssd", "fcos", "faster_rcnn", "cascade_rcnn"],
 )
