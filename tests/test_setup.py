@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,10 +15,10 @@ sys.path.insert(0, str(ROOT / "third_party" / "detectron2"))
 import backend  # noqa: E402
 
 
-def setup_env(**env):
+def setup_env(root=ROOT, **env):
     return subprocess.run(
         ["bash", "tools/setup_env.sh"],
-        cwd=ROOT,
+        cwd=root,
         env={**os.environ, **env},
         capture_output=True,
         text=True,
@@ -31,6 +32,36 @@ def test_an_old_or_missing_python_is_named_with_the_remedy(tmp_path):
     assert "no Python 3.11 or newer among: no-such-python" in done.stderr
     assert "what to do: install one, or name it: PYTHON=" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_an_environment_that_is_ready_is_left_as_it_is_also_beside_compiled_files(tmp_path):
+    root, venv = tmp_path / "clone", tmp_path / "venv"
+    sources = ["setup.py", "constraints.txt", "tools/setup_env.sh"]
+    sources += [f"third_party/detectron2/{name}" for name in ("backend.py", "pyproject.toml")]
+    for name in sources:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    # This very Python, by another name, for a stamp of its own; and it cannot install anything.
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"
+    python.write_text(f'#!/bin/sh\n[ "$2" != pip ] && exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    wanted = [root / name for name in sources if not name.startswith("tools/")]
+    content = b"".join(path.read_bytes() for path in wanted)
+    checksum = subprocess.run(["cksum"], input=content, capture_output=True, check=True).stdout
+    (venv / ".apdet-setup").write_text(f"{root} {checksum.decode()}")
+
+    # Written when the backend is imported, by pip or by a test.
+    (root / "third_party" / "detectron2" / "__pycache__").mkdir()
+    done = setup_env(root, APDET_VENV=str(venv))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"setup_env: {venv} is ready\n"
+
+    with (root / "constraints.txt").open("a") as file:
+        file.write("# another\n")
+    done = setup_env(root, APDET_VENV=str(venv))
+    assert done.returncode == 1
+    assert "pip could not install apdet" in done.stderr
 
 
 @pytest.fixture

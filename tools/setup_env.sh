@@ -46,7 +46,7 @@ is_supported "$PY" || fail "$PY is older than Python 3.11" \
 # The stamp names everything that decides what gets installed; while it holds, there is nothing to do.
 cd "$ROOT"
 STAMP="$VENV/.apdet-setup"
-WANTED="$ROOT $(cat setup.py constraints.txt third_party/detectron2/* 2>/dev/null | cksum)"
+WANTED="$ROOT $(cat setup.py constraints.txt third_party/detectron2/{backend.py,pyproject.toml} | cksum)"
 imports() { "$PY" -c "import $1" >/dev/null 2>&1; }
 if [ "$(cat "$STAMP" 2>/dev/null)" = "$WANTED" ] && imports apdet,detectron2,torch,torchvision; then
     echo "setup_env: $VENV is ready"
