@@ -58,7 +58,7 @@ class StreamDataset(Dataset):
 
     def __getitem__(self, drawn: tuple[int, int]) -> dict:
         position, index = drawn
-        seed = derived_seed(self.seed, position)
+        seed = derived_seed(self.seed, position, -1)  # of no process, unlike those of steps
         random.seed(seed)
         np.random.seed(seed)
         # Without workers, this process draws for the model, too.

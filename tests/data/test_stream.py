@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from apdet.data.stream import ResumableSampler, StreamDataset
 from apdet.data.training import resumable_train_loader
+from apdet.seeding import derived_seed
 
 
 def stream(count, groups=(0,) * 7, *, seed=3, **kwargs):
@@ -85,6 +86,13 @@ def test_batches_are_the_same_from_any_iteration_on_and_with_any_workers(num_wor
         assert len({image["width"] > image["height"] for image in batch}) == 1
     mixed = batches(0, 8, aspect_ratio_grouping=False)
     assert any(len({i["width"] > i["height"] for i in batch}) == 2 for batch in mixed)
+
+
+def test_images_and_steps_have_seeds_of_their_own():
+    steps = {derived_seed(3, step, rank) for step in range(50) for rank in range(4)}
+    positions = {derived_seed(3, position, -1) for position in range(200)}
+    assert len(steps | positions) == 400
+    assert derived_seed(-1, 0) != derived_seed(0, 0)
 
 
 def test_a_loader_draws_nothing_from_the_models_random_numbers():
