@@ -39,10 +39,10 @@ class Trainer(DefaultTrainer):
         # As DefaultTrainer.__init__, which leaves no seam for the parts that differ here.
         TrainerBase.__init__(self)
         self.cfg = cfg = scale_to_batch_size(cfg)
-        self.sampler_seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        self.seeder = StepSeeder(cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg, seed=self.sampler_seed)
+        data_loader = self.build_train_loader(cfg, seed=self.seeder.seed)
         # DistributedDataParallel takes no device_ids for a model on the CPU.
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
@@ -79,9 +79,9 @@ class Trainer(DefaultTrainer):
         Raises:
             UserError: a batch that the processes cannot share equally.
         """
-        check_batch_size(cfg.SOLVER.IMS_PER_BATCH)
         dataset, mapper = training_dicts(cfg), build_mapper(cfg, is_train=True)
         if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            check_batch_size(cfg.SOLVER.IMS_PER_BATCH)
             return build_detection_train_loader(cfg, dataset=dataset, mapper=mapper)
         return resumable_train_loader(
             dataset,
@@ -124,7 +124,7 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self):
         built = super().build_hooks()
-        built.insert(0, StepSeeder(self.sampler_seed))
+        built.insert(0, self.seeder)
         writer = [built.pop()] if comm.is_main_process() else []
         if self.cfg.TEST.AUG.ENABLED:
 
@@ -149,7 +149,7 @@ class Trainer(DefaultTrainer):
         if self.start_iter > 0:
             self._trainer.reset_data_loader(
                 lambda: self.build_train_loader(
-                    self.cfg, seed=self.sampler_seed, start_iter=self.start_iter
+                    self.cfg, seed=self.seeder.seed, start_iter=self.start_iter
                 )
             )
 
@@ -171,10 +171,3 @@ class Trainer(DefaultTrainer):
             paths = write_report(self.cfg, self._last_eval_results)
             logger.info("Training is done. See %s", ", ".join(str(path) for path in paths))
         return self._last_eval_results
-
-    def state_dict(self):
-        return {**super().state_dict(), "sampler_seed": self.sampler_seed}
-
-    def load_state_dict(self, state_dict):
-        super().load_state_dict(state_dict)
-        self.sampler_seed = state_dict["sampler_seed"]

@@ -78,7 +78,7 @@ def results_in(folder):
 
 
 ARCHITECTURES = {
-    "faster": [],
+    "faster": ["SEED", -1],  # any seed, which a resumed training takes from its checkpoint
     "mask": ["MODEL.MASK_ON", True],
     "cascade": [
         *("MODEL.ROI_HEADS.NAME", "RankingCascadeROIHeads"),

@@ -21,7 +21,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
-from train_net import check_output_dir, launch_processes, prepare_cpu_processes
+from train_net import check_output_dir, launch_processes
 
 from apdet.data.register import register
 from apdet.errors import UserError
@@ -87,10 +87,7 @@ def main(args):
 
 
 def command_line(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    if args.num_processes > 1:
-        prepare_cpu_processes(args.num_processes)
-    launch_processes(main, args, max(args.num_processes, args.num_gpus))
+    launch_processes(main, parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -138,25 +138,18 @@ def main(args):
         sys.exit(f"error: {error}")
 
 
-def prepare_cpu_processes(num_processes: int) -> None:
-    """Let the processes that are about to start use the CPU alone, and share its cores."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else Detectron2 would have them talk by NCCL
-    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
-
-
 def command_line(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    launch_processes(main, parse_args(argv))
+
+
+def launch_processes(main, args) -> None:
+    """Call ``main(args)`` in as many processes as ``args`` ask for; in one for a dry run."""
     if args.num_processes > 1:
         prepare_cpu_processes(args.num_processes)
-    launch_processes(main, args, max(args.num_processes, args.num_gpus))
-
-
-def launch_processes(main, args, num_processes: int) -> None:
-    """Call ``main(args)`` in so many processes, or in this one alone for a dry run."""
     try:
         launch(
             main,
-            1 if args.dry_run else num_processes,
+            1 if args.dry_run else max(args.num_processes, args.num_gpus),
             num_machines=1 if args.dry_run else args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
@@ -164,6 +157,12 @@ def launch_processes(main, args, num_processes: int) -> None:
         )
     except ProcessExitedException:  # the process that failed has said why
         sys.exit(1)
+
+
+def prepare_cpu_processes(num_processes: int) -> None:
+    """Let the processes that are about to start use the CPU alone, and share its cores."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else Detectron2 would have them talk by NCCL
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
 
 
 if __name__ == "__main__":

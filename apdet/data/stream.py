@@ -53,9 +53,6 @@ class StreamDataset(Dataset):
         """Args: ``images`` as dataset dicts, what maps one, and the ``seed`` of the training."""
         self.images, self.mapper, self.seed = images, mapper, seed
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def __getitem__(self, drawn: tuple[int, int]) -> dict:
         position, index = drawn
         seed = derived_seed(self.seed, position, -1)  # of no process, unlike those of steps

@@ -81,8 +81,8 @@ class DenseDetectorWithTTA(nn.Module):
         model = _undistributed(model)
         if not isinstance(model, DenseDetector):
             raise UserError(
-                f"TEST.AUG.ENABLED is for dense and two-stage detectors, not for "
-                f"{type(model).__name__}; "
+                "TEST.AUG.ENABLED is for dense and two-stage detectors, "
+                f"not for {type(model).__name__}; "
                 "choose another MODEL.META_ARCHITECTURE, or set it to False"
             )
         self.model = model
