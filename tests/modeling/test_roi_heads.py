@@ -7,7 +7,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 from oracles import ap_by_algorithm_1
 from torch.nn import functional as F  # noqa: N812
@@ -53,6 +53,10 @@ def image(boxes=(), classes=()):
     for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
         mask[y0:y1, x0:x1] = True
     instances.gt_masks = BitMasks(masks)
+    # Two of each object, both visible: its upper left corner and its centre.
+    corners = instances.gt_boxes.tensor[:, :2]
+    points = torch.stack([corners + 1, instances.gt_boxes.get_centers()], dim=1)
+    instances.gt_keypoints = Keypoints(F.pad(points, (0, 1), value=2.0))
     return {"image": torch.randint(0, 256, (3, SIDE, SIDE)).float(), "instances": instances}
 
 
@@ -69,6 +73,11 @@ KINDS = {
     "mask": [
         *("MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8"),
         *("MODEL.ROI_MASK_HEAD.NUM_CONV", "1"),
+    ],
+    "keypoint": [
+        *("MODEL.KEYPOINT_ON", "True", "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "2"),
+        *("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "(8,)"),
+        *("MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE", "0"),
     ],
     "ranking RPN": ["MODEL.PROPOSAL_GENERATOR.NAME", "RankingRPN"],
 }
@@ -183,6 +192,7 @@ def test_whole_detectors_train_and_detect(kind):
     for found in detections:
         assert found["instances"].pred_boxes.tensor.isfinite().all()
         assert found["instances"].has("pred_masks") == (kind == "mask")
+        assert found["instances"].has("pred_keypoints") == (kind == "keypoint")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -257,7 +267,7 @@ def test_the_loss_of_a_model_is_named():
     assert cls_loss_name(theirs) == "Detectron2's own loss"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"keypoint"}))
 @torch.no_grad()
 def test_of_several_scales_one_is_ordinary_testing(kind):
     cfg = config(kind, "TEST.AUG.MIN_SIZES", [SIDE], "TEST.AUG.FLIP", False)
