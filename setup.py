@@ -34,7 +34,7 @@ setup(
         "tensorboard>=2.14",
     ],
     extras_require={
-        # The losses compiled for the CPU, by apdet.losses.native. The tests check it too.
+        # The losses compiled for the CPU. The tests check them too.
         "fast": ["numba>=0.61"],
         # Files that tools/convert_weights.py reads beside torch's own.
         "convert": ["onnx>=1.16", "safetensors>=0.4"],

@@ -10,7 +10,7 @@ import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
-from test_train_net import command_line, config, digits, output  # noqa: F401  two are fixtures
+from test_train import command_line, config, digits, output  # noqa: F401  two are fixtures
 
 from apdet.modeling import named_loss
 from apdet.modeling.named_loss import allow_custom_code, bind_loss

@@ -31,7 +31,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from apdet import losses
-from apdet.losses import native
+from apdet.losses.ranking.binning import numba_backend as native
 
 FOCAL = "focal, fvcore"
 FOCAL_COMPILED = "focal, fvcore, torch.compile"

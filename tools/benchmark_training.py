@@ -23,8 +23,8 @@ from torch import nn
 
 from apdet import losses
 from apdet.config import load_config
-from apdet.engine import Trainer
-from apdet.losses import native
+from apdet.engine.trainer import Trainer
+from apdet.losses.ranking.binning import numba_backend as native
 from apdet.modeling.cls_loss import ClsLoss
 
 ROOT = Path(__file__).resolve().parent.parent

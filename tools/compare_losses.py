@@ -36,9 +36,9 @@ from tabulate import tabulate
 from apdet import losses
 from apdet.config import load_config
 from apdet.errors import UserError
-from apdet.evaluation.curves import read_curves
 from apdet.modeling.cls_loss import ClsLoss
 from apdet.modeling.named_loss import allow_custom_code
+from apdet.report.curves import read_curves
 
 TRAIN_NET = Path(__file__).resolve().parent / "train_net.py"
 METRICS = ("AP", "AP50", "AP75")

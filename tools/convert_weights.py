@@ -27,7 +27,7 @@ import sys
 import yaml
 from tabulate import tabulate
 
-from apdet.convert import Conversion, convert_file, save
+from apdet.checkpoint.convert import Conversion, convert_file, save
 from apdet.errors import UserError
 
 

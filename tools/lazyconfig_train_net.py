@@ -23,10 +23,10 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
 from train_net import check_output_dir, launch_processes
 
+from apdet.config.lazy import EXAMPLE, in_lazy_names, load_lazy_config
 from apdet.data.register import register
+from apdet.engine.lazy import evaluate, train, try_out
 from apdet.errors import UserError
-from apdet.lazy_config import EXAMPLE, in_lazy_names, load_lazy_config
-from apdet.lazy_engine import evaluate, train, try_out
 from apdet.modeling.named_loss import allow_custom_code
 
 warnings.filterwarnings("ignore", message="torch.meshgrid")  # Detectron2 calls it the old way

@@ -23,14 +23,14 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessExitedException
 
-from apdet.checkpoint import Checkpointer
+from apdet.checkpoint.checkpointer import Checkpointer
 from apdet.config import load_config
 from apdet.data.register import register_datasets
-from apdet.dry_run import dry_run
-from apdet.engine import Trainer
+from apdet.engine.dry_run import dry_run
+from apdet.engine.trainer import Trainer
 from apdet.errors import UserError
-from apdet.evaluation import write_report
 from apdet.modeling.named_loss import allow_custom_code
+from apdet.report import write_report
 
 warnings.filterwarnings("ignore", message="torch.meshgrid")  # Detectron2 calls it the old way
 

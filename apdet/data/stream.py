@@ -10,7 +10,12 @@ import torch
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Dataset
 
-from apdet.seeding import derived_seed
+
+def derived_seed(*numbers: int) -> int:
+    """A seed of 31 bits for what ``numbers`` tell apart, say the seed of a training and a step."""
+    # Not negative: -1 stands for no seed in configs.
+    sequence = np.random.SeedSequence([number % 2**64 for number in numbers])
+    return int(sequence.generate_state(1)[0] >> 1)
 
 
 class ResumableSampler(TrainingSampler):

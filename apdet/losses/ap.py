@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from apdet.losses.error_driven import ranking_loss
-from apdet.losses.steps import build_step
+from apdet.losses.ranking.error_driven import ranking_loss
+from apdet.losses.ranking.steps import build_step
 
 
 def ap_loss(
@@ -43,7 +43,7 @@ def ap_loss(
         k: width of the sigmoid step, in logits (Table X: 0.5 is best). Must be > 0.
         interpolate: whether to use interpolated AP.
         group: processes to rank over as one, all of which have to call; None: this one alone.
-            See `apdet.losses.error_driven.ranking_loss` for what that does to the gradient.
+            See `apdet.losses.ranking.error_driven.ranking_loss` for what that does to the gradient.
 
     Returns:
         () float32 (float64 for float64 logits) in [0, 1]. Without a positive, or without a

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from apdet.losses.error_driven import ranking_loss
-from apdet.losses.steps import build_step
+from apdet.losses.ranking.error_driven import ranking_loss
+from apdet.losses.ranking.steps import build_step
 
 
 def auc_loss(

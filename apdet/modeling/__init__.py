@@ -10,12 +10,12 @@ except ImportError as error:
         "'git+https://github.com/facebookresearch/detectron2@a59f0563'"
     ) from error
 
+from apdet.modeling.backbones.vgg import SSDVGG16
 from apdet.modeling.ranking_fcos import RankingFCOS
 from apdet.modeling.ranking_retinanet import RankingRetinaNet
 from apdet.modeling.ranking_rpn import RankingRPN
 from apdet.modeling.roi_heads import RankingCascadeROIHeads, RankingROIHeads
 from apdet.modeling.ssd import SSD
-from apdet.modeling.vgg import SSDVGG16
 
 __all__ = [
     "SSD",

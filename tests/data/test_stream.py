@@ -7,9 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apdet.data.stream import ResumableSampler, StreamDataset
+from apdet.data.stream import ResumableSampler, StreamDataset, derived_seed
 from apdet.data.training import resumable_train_loader
-from apdet.seeding import derived_seed
 
 
 def stream(count, groups=(0,) * 7, *, seed=3, **kwargs):

@@ -10,8 +10,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 
 from apdet.errors import UserError
-from apdet.evaluation import build_evaluator, write_report
+from apdet.evaluation import build_evaluator
 from apdet.evaluation.submission import write_submission
+from apdet.report import write_report
 
 SERVER_SETS = {"evaluator_type": "voc", "year": 2012, "split": "test", "annotated": False}
 CLASSES = list(CLASS_NAMES)

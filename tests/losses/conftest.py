@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from apdet.losses import compiled, grid, native, routes
+from apdet.losses.ranking.binning import backend as routes
+from apdet.losses.ranking.binning import compiled, grid
+from apdet.losses.ranking.binning import numba_backend as native
 
 ROUTES = ["searched", "gridded", "compiled"]
 

@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn import functional
 
 from apdet import losses
-from apdet.checkpoint import Checkpointer
+from apdet.checkpoint.checkpointer import Checkpointer
 from apdet.config import load_config
 from apdet.errors import UserError
 from apdet.modeling import RankingFCOS
 from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.test_time_augmentation import DenseDetectorWithTTA
+from apdet.modeling.tta import DenseDetectorWithTTA
 
 LEVELS = ["p3", "p4", "p5"]
 

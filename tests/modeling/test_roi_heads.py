@@ -19,7 +19,7 @@ from apdet.errors import UserError
 from apdet.modeling.cls_loss import ClsLoss, cls_loss_name
 from apdet.modeling.ranking import ranking_targets
 from apdet.modeling.roi_heads import RankingOutputLayers
-from apdet.modeling.test_time_augmentation import with_test_time_augmentation
+from apdet.modeling.tta import with_test_time_augmentation
 
 SIDE = 64
 

@@ -1,0 +1,250 @@
+"""What a detector knows of a class after fine-tuning started: as much as the old one knew of it."""
+
+import logging
+import pickle
+
+import pytest
+import torch
+from conftest import CONFIGS
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+from torch import nn
+
+import apdet.modeling  # noqa: F401  registers the meta-architectures
+from apdet.checkpoint.checkpointer import Checkpointer, build_checkpointer
+from apdet.checkpoint.class_transfer import same_classes, take_over_classes, weights_classes
+from apdet.config import load_config
+from apdet.data.builtin import register_voc
+from apdet.errors import UserError
+
+OLD = ["cat", "dog", "traffic light", "sofa"]
+NEW = ["bird", "Traffic_Light", "couch", "fish", "cat"]
+SHARED = {"Traffic_Light": "traffic light", "couch": "sofa", "cat": "cat"}
+
+
+@pytest.fixture(params=["retinanet", "ssd"])
+def detector(request, cfg):
+    """A config of each meta-architecture; SSD's levels differ in their anchors."""
+    if request.param == "ssd":
+        options = """MODEL.DEVICE cpu MODEL.VGG.WIDTH 0.0625
+            MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS [[2],[2,3],[2,3],[2]]"""
+        cfg = load_config(CONFIGS / "digits" / "ssd_ap.yaml", options.split())
+        cfg.MODEL.VGG.NORM = ""
+    return cfg
+
+
+def build(cfg, classes, *, loss="ap_loss", seed=0):
+    torch.manual_seed(seed)
+    cfg = cfg.clone()
+    cfg.MODEL.RETINANET.NUM_CLASSES, cfg.MODEL.CLS_LOSS.NAME = len(classes), loss
+    return build_model(cfg).eval()
+
+
+def save(model, folder, classes=()):
+    # Logits that differ over classes and anchors, as after a training.
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith("head.cls_score"):
+                weight.normal_()
+    Checkpointer(model, str(folder), classes=classes).save("old")
+    return str(folder / "old.pth")
+
+
+@torch.no_grad()
+def logits(model):
+    """(R, L) of an image."""
+    torch.manual_seed(1)
+    image = torch.rand(3, 64, 64) * 255
+    features = model.backbone(model.preprocess_image([{"image": image}]).tensor)
+    predictions = model.head([features[name] for name in model.head_in_features])
+    levels, _ = model._transpose_dense_predictions(predictions, [model.cls_loss.num_logits, 4])
+    return torch.cat(levels, dim=1)[0]
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+@pytest.mark.parametrize("loss", ["ap_loss", "ohem_loss"])
+def test_the_logits_of_a_shared_class_are_the_old_models(detector, tmp_path, caplog, loss, by_key):
+    old, new = (build(detector, c, loss=loss, seed=i) for i, c in enumerate((OLD, NEW)))
+    path = save(old, tmp_path, [] if by_key else OLD)
+    keys = {"classes": NEW, "weights_classes": OLD if by_key else []}
+    with caplog.at_level(logging.INFO, "apdet"):
+        Checkpointer(new, **keys).load(path)
+    # The same but for the classification layer, which its shape leaves as it was.
+    anew = build(detector, NEW, loss=loss, seed=1)
+    Checkpointer(anew, allow_mismatch=True, classes=[]).load(path)
+
+    theirs, ours, initial = logits(old), logits(new), logits(anew)
+    for k, name in enumerate(NEW):
+        expected = theirs[:, OLD.index(SHARED[name])] if name in SHARED else initial[:, k]
+        torch.testing.assert_close(ours[:, k], expected, msg=name)
+    if loss == "ohem_loss":
+        torch.testing.assert_close(ours[:, -1], theirs[:, -1])
+    assert "takes over 3 of 5 classes: Traffic_Light, couch, cat; it learns anew: bird, fish" in (
+        caplog.text
+    )
+
+
+def test_the_same_classes_in_another_order_are_still_told_apart(detector, tmp_path):
+    order = [2, 0, 3, 1]
+    old, new = build(detector, OLD), build(detector, OLD, seed=1)
+    path = save(old, tmp_path, OLD)
+    Checkpointer(new, classes=[OLD[i] for i in order]).load(path)
+    torch.testing.assert_close(logits(new), logits(old)[:, order])
+
+
+def test_weights_of_unknown_classes_are_loaded_as_they_are(cfg, tmp_path):
+    old, new = build(cfg, OLD), build(cfg, OLD, seed=1)
+    Checkpointer(new, classes=OLD[::-1]).load(save(old, tmp_path))
+    torch.testing.assert_close(logits(new), logits(old))
+
+
+def test_weights_to_resume_from_or_to_evaluate_are_loaded_as_they_are(cfg, tmp_path):
+    old = build(cfg, OLD)
+    path = save(old, tmp_path, OLD)
+    keys = {"classes": OLD[::-1], "weights_classes": OLD}
+    resumed, evaluated = build(cfg, OLD, seed=1), build(cfg, OLD, seed=2)
+    Checkpointer(resumed, str(tmp_path), **keys).resume_or_load("", resume=True)
+    Checkpointer(evaluated, **keys).load(path, strict=True)
+    torch.testing.assert_close(logits(resumed), logits(old))
+    torch.testing.assert_close(logits(evaluated), logits(old))
+
+
+def test_a_pickle_of_the_model_zoo_is_taken_over_by_the_key(cfg, tmp_path):
+    cfg.merge_from_list(["MODEL.WEIGHTS_CLASSES", "coco_2017_val"])
+    register_voc()
+    cfg.DATASETS.TRAIN = ("voc_2007_trainval",)
+    coco, voc = (
+        MetadataCatalog.get(name).thing_classes for name in ("coco_2017_train", "voc_2012_val")
+    )
+    old, new, path = build(cfg, coco), build(cfg, voc, seed=1), tmp_path / "zoo.pkl"
+    arrays = {key: value.numpy() for key, value in old.state_dict().items()}
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    build_checkpointer(cfg, new).load(str(path))
+    torch.testing.assert_close(logits(new)[:, voc.index("tvmonitor")], logits(old)[:, 62])
+
+
+def test_all_of_vocs_classes_are_among_cocos():
+    register_voc()
+    coco = MetadataCatalog.get("coco_2017_train").thing_classes
+    voc = MetadataCatalog.get("voc_2007_test").thing_classes
+    same = same_classes(coco, voc)
+    assert list(same) == list(range(20))
+    renamed = {voc[k]: coco[i] for k, i in same.items() if voc[k] != coco[i]}
+    assert renamed == {
+        "aeroplane": "airplane",
+        "diningtable": "dining table",
+        "motorbike": "motorcycle",
+        "pottedplant": "potted plant",
+        "sofa": "couch",
+        "tvmonitor": "tv",
+    }
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "expected"),
+    [
+        (["a", "A"], ["A", "a", "b"], {0: 1, 1: 0}),
+        (["stop-sign"], ["Stop Sign", "stopsign", "sign"], {0: 0, 1: 0}),
+        (["b"], ["a"], {}),
+    ],
+)
+def test_the_very_name_comes_before_the_same_name_in_another_case(theirs, ours, expected):
+    assert same_classes(theirs, ours) == expected
+
+
+def test_a_class_that_may_be_any_of_several_is_an_error():
+    with pytest.raises(UserError, match=r"'TV' may be any of \['tv', 'tvmonitor'\]"):
+        same_classes(["tv", "tvmonitor"], ["TV"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("coco_2017_trian", "no data set with classes; did you mean .*coco_2017_train"),
+        (["cat", "dog", "cat"], r"WEIGHTS_CLASSES repeats \['cat'\]"),
+        (3, "WEIGHTS_CLASSES is 3; give the name of a data set, or a list"),
+    ],
+)
+def test_a_key_that_names_no_classes_is_an_error(cfg, value, message):
+    cfg.MODEL.WEIGHTS_CLASSES = value
+    with pytest.raises(UserError, match=message):
+        weights_classes(cfg)
+
+
+@pytest.mark.parametrize("value", [None, "", []])
+def test_the_key_may_be_empty(cfg, value):
+    cfg.MODEL.WEIGHTS_CLASSES = value
+    assert weights_classes(cfg) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (OLD[:2], r"old\.pth: .* has 2 classes, which do not fit .*cls_score\.weight: 24 for 6"),
+        (OLD[:3], r"its logits, 4 for 3 classes, are with a background .* unset it"),
+        (["w", "x", "y", "z"], r"old\.pth: .*Correct .* or unset it: MODEL\.WEIGHTS_CLASSES None"),
+    ],
+)
+@pytest.mark.parametrize("allow_mismatch", [False, True])
+def test_a_key_that_does_not_fit_is_an_error(cfg, tmp_path, classes, message, allow_mismatch):
+    path, new = save(build(cfg, OLD), tmp_path), build(cfg, NEW)
+    keys = {"classes": NEW, "weights_classes": classes, "allow_mismatch": allow_mismatch}
+    with pytest.raises(UserError, match=message):
+        Checkpointer(new, **keys).load(path)
+
+
+def test_the_key_needs_a_classification_layer(tmp_path):
+    model = nn.ModuleDict({"backbone": nn.Linear(4, 5)})
+    path = save(model, tmp_path)
+    with pytest.raises(UserError, match=r"no head\.cls_score\.\* of this shape"):
+        Checkpointer(model, classes=NEW, weights_classes=OLD).load(path)
+    Checkpointer(model, classes=NEW).load(save(model, tmp_path, OLD))
+
+
+# Of four logits an anchor each, so that shapes alone would tell nothing.
+@pytest.mark.parametrize(
+    ("theirs", "ours", "losses", "message"),
+    [
+        (OLD[:3], OLD, ("ohem_loss", "ap_loss"), r"are with a background .* of the loss without"),
+        (OLD, OLD[:3], ("ap_loss", "ohem_loss"), r"are without a background .* the loss with a"),
+        (OLD, ["w", "x", "y", "z"], ("ap_loss", "ap_loss"), r"its classes are \['cat', .*'w'"),
+    ],
+)
+def test_a_layer_that_means_something_else_starts_anew_only_where_this_is_allowed(
+    cfg, tmp_path, theirs, ours, losses, message
+):
+    path = save(build(cfg, theirs, loss=losses[0]), tmp_path, theirs)
+    new = build(cfg, ours, loss=losses[1], seed=1)
+    initial = {key: w.clone() for key, w in new.state_dict().items()}
+    with pytest.raises(UserError, match=rf"(?s)old\.pth: .*{message}.*ALLOW_WEIGHT_MISMATCH True"):
+        Checkpointer(new, classes=ours).load(path)
+    Checkpointer(new, classes=ours, allow_mismatch=True).load(path)
+    saved = torch.load(path, weights_only=True)["model"]
+    for key, weight in new.state_dict().items():
+        expected = initial if key.startswith("head.cls_score") else saved
+        torch.testing.assert_close(weight, expected[key], msg=key)
+
+
+def test_anything_else_of_another_shape_is_still_an_error(cfg, tmp_path):
+    path = save(build(cfg, OLD), tmp_path, OLD)
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
+    with pytest.raises(UserError) as error:
+        Checkpointer(build(cfg, NEW), classes=NEW).load(path)
+    for row in ("head.cls_score.bias: (24,) there, (10,) here", "head.bbox_pred.bias: (24,) there"):
+        assert row in str(error.value)
+
+
+def test_a_foreign_file_may_hold_anything_by_the_name_of_classes(cfg, tmp_path):
+    old, new, path = build(cfg, OLD), build(cfg, OLD, seed=1), tmp_path / "foreign.pth"
+    torch.save({"model": old.state_dict(), "classes": 4}, path)
+    Checkpointer(new, classes=OLD[::-1]).load(str(path))
+    torch.testing.assert_close(logits(new), logits(old))
+
+
+@pytest.mark.parametrize(("theirs", "warns"), [(["cat", "dog"], False), (["dog", "cat"], True)])
+def test_classes_that_are_told_apart_by_their_order_are_warned_of(caplog, theirs, warns):
+    cfg = load_config(CONFIGS / "digits" / "faster_rcnn_ap.yaml", ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    weights = model.state_dict()
+    take_over_classes(weights, model, theirs, ["cat", "dog"], by_key=False, allow_mismatch=False)
+    assert ("by their order" in caplog.text) == warns

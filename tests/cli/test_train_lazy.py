@@ -1,0 +1,278 @@
+"""`tools/lazyconfig_train_net.py` from end to end, on a few small images of digits."""
+
+import builtins
+import json
+import sys
+
+import pytest
+import torch
+from conftest import CONFIGS, exit_message, weights_in
+from detectron2.config import LazyConfig
+
+from apdet.config.lazy import as_yaml_config, build, load_lazy_config
+from apdet.data.digits import CLASSES, write_digits
+from apdet.modeling import named_loss
+
+sys.path.insert(0, str(CONFIGS.parent / "tools"))
+import lazyconfig_train_net
+import train_net
+
+EXAMPLE = str(CONFIGS / "lazy" / "digits_retinanet_ap.py")
+
+SMALL = """
+from detectron2.config import LazyConfig
+
+datasets, model, dataloader, optimizer, lr_multiplier, train = LazyConfig.load(
+    {example!r}, ("datasets", "model", "dataloader", "optimizer", "lr_multiplier", "train")
+)
+for entry in datasets["register"]:
+    entry.update(root={root!r}, classes={classes})
+dataloader.train.mapper.augmentations[0].shape = [64, 64]
+dataloader.train.total_batch_size = 2
+dataloader.test.mapper.augmentations[0].update(short_edge_length=64, max_size=64)
+optimizer.lr = 0.01
+train.update(output_dir={output!r}, device="cpu", max_iter=12, eval_period=0)
+train.checkpointer.period = 6
+"""
+
+# The same in YAML. Of 12 iterations 1 is for the warm-up, as 100 of 1200 in the example; and its
+# factor has all digits, for rounding grows in training.
+SMALL_YAML = """
+_BASE_: {example}
+MODEL: {{DEVICE: cpu}}
+DATASETS:
+  REGISTER:
+    - {{name: digits_train, format: voc, root: {root}, split: train, classes: {classes}}}
+    - {{name: digits_test, format: voc, root: {root}, split: test}}
+INPUT: {{FIXED_SIZE_TRAIN: [64, 64], MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 64}}
+SOLVER:
+  IMS_PER_BATCH: 2
+  REFERENCE_BATCH_SIZE: 2
+  BASE_LR: 0.01
+  MAX_ITER: 12
+  WARMUP_ITERS: 1
+  WARMUP_FACTOR: 0.3333333333333333
+TEST: {{EVAL_PERIOD: 0}}
+OUTPUT_DIR: {output}
+"""
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    """Detectron2 leaves its way of importing in place when a config fails, and we our trust."""
+    monkeypatch.setattr(builtins, "__import__", builtins.__import__)
+    monkeypatch.setattr(named_loss, "_custom_code_is_allowed", False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    write_digits(folder, num_train=12, num_test=4, size=64, seed=0)
+    return str(folder)
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def write_config(digits, tmp_path):
+    def write(template, example, output, name):
+        path, classes = tmp_path / name, list(CLASSES)
+        text = template.format(example=example, root=digits, classes=classes, output=str(output))
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def config(write_config, output):
+    return write_config(SMALL, EXAMPLE, output, "small.py")
+
+
+def run(config, *arguments):
+    lazyconfig_train_net.command_line(["--config-file", config, *map(str, arguments)])
+
+
+def error_of(config, *arguments):
+    return exit_message(run, config, *arguments)
+
+
+def results_in(folder):
+    return json.loads((folder / "results.json").read_text())["results"]
+
+
+def test_it_trains_as_the_yaml_config_does_and_resumes_and_evaluates(
+    config, write_config, output, tmp_path
+):
+    run(config)
+    final, results = weights_in(output / "model_final.pth"), results_in(output)
+    assert {"bbox", "voc"} == results.keys()
+    for name in ("curves.png", "detections.png", "config.yaml", "model_best.pth"):
+        assert (output / name).stat().st_size > 0, name
+
+    elsewhere = tmp_path / "yaml"
+    base = CONFIGS / "digits" / "retinanet_ap.yaml"
+    train_net.command_line(
+        ["--config-file", write_config(SMALL_YAML, base, elsewhere, "small.yaml")]
+    )
+    expected, middle = weights_in(elsewhere / "model_final.pth"), output / "model_0000005.pth"
+    moved = (final["head.cls_score.bias"] - weights_in(middle)["head.cls_score.bias"]).abs().max()
+    assert moved > 1e-3
+    torch.testing.assert_close(final, expected, rtol=0, atol=0)
+
+    # As if it had been interrupted half-way.
+    (output / "model_final.pth").unlink()
+    (output / "last_checkpoint").write_text(middle.name)
+    run(config, "--resume")
+    torch.testing.assert_close(weights_in(output / "model_final.pth"), final, rtol=0, atol=0)
+
+    (output / "results.json").unlink()
+    run(config, "--eval-only", "--resume")
+    assert results_in(output) == results
+    weights = f"train.init_checkpoint={output / 'model_final.pth'}"
+    run(config, "--eval-only", weights, f"train.output_dir={tmp_path / 'eval'}")
+    assert results_in(tmp_path / "eval") == results
+
+    message = error_of(config)
+    assert f"train.output_dir {output} holds a training already: go on with it" in message
+    assert "or name another folder, train.output_dir=<folder>" in message
+
+
+def test_two_processes_train_as_those_of_the_yaml_config(
+    config, write_config, output, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # run() sets it; it shall not stay so
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run(config, "--num-processes", 2)
+    elsewhere = tmp_path / "yaml"
+    base = CONFIGS / "digits" / "retinanet_ap.yaml"
+    yaml = write_config(SMALL_YAML, base, elsewhere, "small.yaml")
+    train_net.command_line(["--config-file", yaml, "--device", "cpu", "--num-processes", "2"])
+    final, expected = (weights_in(d / "model_final.pth") for d in (output, elsewhere))
+    torch.testing.assert_close(final, expected, rtol=0, atol=0)
+    assert results_in(output) == results_in(elsewhere)
+
+
+def test_a_dry_run_trains_what_is_overridden_and_writes_nothing(config, output, capsys):
+    run(config, "--dry-run", "model.cls_loss.kwargs.delta=0.01")
+    sharp = capsys.readouterr().out
+    run(config, "--dry-run", "model.cls_loss.loss=focal_loss", "model.cls_loss.kwargs={gamma: 0.}")
+    focal = capsys.readouterr().out
+    assert [text.startswith("loss_cls ") for text in (sharp, focal)] == [True, True]
+    assert sharp.splitlines()[0] != focal.splitlines()[0]
+    assert "detections on the first image of digits_test" in focal
+    assert not output.exists()
+
+
+def test_a_loss_of_ones_own_is_called_by_its_name(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loss = "def half(logits, targets):\n    return logits.sum() * 0 + 0.5\n"
+    (tmp_path / "losses_of_a_test.py").write_text(loss)
+    run(config, "--dry-run", "model.cls_loss.loss='losses_of_a_test:half'")
+    assert "loss_cls 0.5000, " in capsys.readouterr().out
+
+
+def test_a_config_survives_being_saved_as_yaml(tmp_path):
+    cfg = load_lazy_config(EXAMPLE, ["model.cls_loss.kwargs.delta=0.25"])
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]  # and no pickle
+    words = (tmp_path / "config.yaml").read_text().split()
+    # A class by its name; an object that was pickled would be "!!python/object".
+    tags = {word for word in words if word.startswith("!!")}
+    assert tags == {"!!python/name:detectron2.modeling.backbone.resnet.BottleneckBlock"}
+
+    again = LazyConfig.load(str(tmp_path / "config.yaml"))
+    assert again.train == cfg.train
+    loaded, model = build(again, "model").train(), build(cfg, "model").train()
+    assert "delta=0.25" in str(model.cls_loss)
+    assert str(loaded) == str(model)
+    loaded.load_state_dict(model.state_dict())
+    image = {"image": torch.randint(0, 256, (3, 64, 64)).float()}
+    with torch.no_grad():
+        found, expected = (m.eval()([image])[0]["instances"] for m in (loaded, model))
+    assert len(expected) > 10
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0)
+
+
+def test_what_train_says_reaches_what_reads_yaml_keys():
+    overrides = ["train.clip_gradients={clip_value: 0.5}", "train.amp.precision=bfloat16"]
+    cfg = as_yaml_config(load_lazy_config(EXAMPLE, [*overrides, "train.amp.enabled=true"]))
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    assert (clip.ENABLED, clip.CLIP_TYPE, clip.CLIP_VALUE) == (True, "norm", 0.5)
+    assert (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION) == (True, "bfloat16")
+    assert cfg.DATASETS.TEST == ["digits_test"]
+    cfg = as_yaml_config(load_lazy_config(EXAMPLE, ["train.clip_gradients=null"]))
+    assert not cfg.SOLVER.CLIP_GRADIENTS.ENABLED
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.max_itr=3"], "the config has no train.max_itr; did you mean train.max_iter?"),
+        (["modle.num_classes=3"], "the config has no modle.num_classes"),
+        (["train.max_iter"], "'train.max_iter' is no key=value of the config"),
+        (["train.max_iter=many"], "train.max_iter is 'many'; give a number"),
+        (["model.gamma=3"], "model cannot be built: TypeError: .*'gamma'"),
+        (["model.num_classes=3"], "num_classes=3, but the data sets have 10"),
+        (["model.cls_loss.loss=ap"], "cls_loss.loss is 'ap'; choose one of"),
+        (["model.cls_loss.kwargs.gamma=2"], "cls_loss.kwargs has 'gamma'; ap_loss takes"),
+        (["train.clip_gradients.value=2"], "the config has no train.clip_gradients.value"),
+        (["train.clip_gradients={value: 2}"], "train.clip_gradients has value; it takes"),
+        (["train.amp={enabled: true, precision: half}"], "train.amp.precision is 'half'"),
+        (["train.init_checkpoint=gone.pth"], "gone.pth: no such checkpoint; see train.init_check"),
+        (["train.output_dir=/dev/null/output"], "train.output_dir /dev/null/output cannot be"),
+        (["datasets.train=[digits_trian]"], "datasets.train or test names 'digits_trian'"),
+        (["--eval-only"], "--eval-only needs train.init_checkpoint=<checkpoint>"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_the_user_can_mend_ends_with_an_error_that_names_it(config, overrides, message):
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        run(config, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "config.py: no such config file"),
+        ("model = dict(\n", "SyntaxError: '\\(' was never closed .*line 1"),
+        ("import os\n1 / 0\n", "config.py, line 2: ZeroDivisionError: division by zero"),
+        ("model = dict()\ntrain = dict()\n", "lacks optimizer.params, lr_multiplier, datasets"),
+    ],
+    ids=["missing", "syntax", "failing", "incomplete"],
+)
+def test_a_config_file_that_cannot_be_used_is_named(tmp_path, text, message):
+    path = tmp_path / "config.py"
+    if text:
+        path.write_text(text)
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        run(str(path))
+
+
+def test_yaml_is_not_loaded_since_it_might_run_code(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"!!python/object/apply:os.mkdir [{tmp_path}/witness]")
+    message = error_of(str(path))
+    assert "config.yaml: no Python config; tools/train_net.py is for those in YAML" in message
+    assert not (tmp_path / "witness").exists()
+
+
+def test_a_diverging_training_names_the_iteration_and_keeps_a_good_checkpoint(config, output):
+    message = error_of(
+        config, "optimizer.lr=1e30", "lr_multiplier.warmup_factor=1", "train.checkpointer.period=1"
+    )
+    assert "iteration " in message
+    assert "Try a lower optimizer.lr" in message
+    last = output / (output / "last_checkpoint").read_text() if any(output.glob("*.pth")) else None
+    assert last is None or all(w.isfinite().all() for w in weights_in(last).values())
+    assert (str(last) if last else "none yet") in message
+
+
+def test_help_says_that_a_config_is_code(capsys):
+    with pytest.raises(SystemExit):
+        lazyconfig_train_net.command_line(["--help"])
+    assert "A Python config runs: use only those you trust." in capsys.readouterr().out

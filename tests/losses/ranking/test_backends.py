@@ -1,0 +1,242 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from oracles import piecewise_step
+
+from apdet.losses import ap_loss
+from apdet.losses.ranking.binning import backend as routes
+from apdet.losses.ranking.binning.compiled import Compiled
+from apdet.losses.ranking.binning.grid import Grid, Gridded
+from apdet.losses.ranking.binning.searched import Searched
+from apdet.losses.ranking.nonzero import nonzero
+from apdet.losses.ranking.rank_sums import Windows
+from apdet.losses.ranking.steps import piecewise_step as fast_step
+
+
+def loss_and_grad(logits, targets, **kwargs):
+    logits = logits.detach().clone().requires_grad_()
+    loss = ap_loss(logits, targets, **kwargs)
+    (grad,) = torch.autograd.grad(loss, logits)
+    return loss.detach(), grad
+
+
+def detector_scores(num_scores, num_pos, dtype=torch.float32, spread=1.0):
+    logits = spread * torch.randn(num_scores) - 4.6
+    targets = torch.zeros(num_scores, dtype=torch.int8)
+    targets[torch.randperm(num_scores)[:num_pos]] = 1
+    targets[torch.randperm(num_scores)[: num_scores // 50]] = -1
+    logits[targets == 1] += 0.5
+    return logits.to(dtype), targets
+
+
+def ap_in_chunks(logits, targets, delta=1.0):
+    """The AP-loss from dense steps, some positives at a time, in float64."""
+    s = logits.double()
+    grad = torch.zeros_like(s)
+    neg = s[targets == 0]
+    pos, order = s[targets == 1].sort()
+    max_precision, errors, grad_neg = s.new_zeros(()), [], torch.zeros_like(neg)
+    for chunk in pos.split(4):
+        rank_pos = piecewise_step(pos - chunk[:, None], delta).sum(1) + 0.5
+        above = piecewise_step(neg - chunk[:, None], delta)
+        rank_neg = above.sum(1)
+        precision = (rank_pos / (rank_pos + rank_neg)).cummax(0).values.maximum(max_precision)
+        max_precision = precision[-1]
+        grad_neg += ((1 - precision) / rank_neg.clamp(min=1e-30)) @ above
+        errors.append(1 - precision)
+    errors = torch.cat(errors)
+    grad[(targets == 1).nonzero()[:, 0][order]] = -errors
+    grad[targets == 0] = grad_neg
+    return errors.mean(), grad / len(pos)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "num_scores"),
+    [
+        (torch.float32, 2_000_000),
+        (torch.float16, 200_000),
+        (torch.bfloat16, 200_000),
+        (torch.float64, 200_000),
+    ],
+)
+def test_many_scores_are_ranked_exactly(route, dtype, num_scores):
+    logits, targets = detector_scores(num_scores, 50, dtype)
+    loss, grad = loss_and_grad(logits, targets)
+    expected_loss, expected_grad = ap_in_chunks(logits, targets)
+    torch.testing.assert_close(loss.double(), expected_loss, rtol=0, atol=1e-7)
+    error = (grad.double() - expected_grad).abs().max() / expected_grad.abs().max()
+    assert error <= max(torch.finfo(dtype).eps, 1e-9)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 30.0, 1e4])
+@pytest.mark.parametrize("num_pos", [1, 3, 2000])
+def test_all_routes_agree(monkeypatch, num_pos, spread):
+    logits, targets = detector_scores(300_000, num_pos, torch.float64, spread)
+    monkeypatch.setattr(routes, "SMALL", 1 << 62)
+    expected_loss, expected_grad = loss_and_grad(logits, targets)
+    monkeypatch.setattr(routes, "SMALL", 0)
+    for setting in ("0", "1"):
+        monkeypatch.setenv("APDET_NATIVE", setting)
+        loss, grad = loss_and_grad(logits, targets)
+        torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-9)
+        error = (grad - expected_grad).abs().max() / expected_grad.abs().max()
+        assert error < 1e-9
+
+
+def test_scores_below_all_windows_count_nowhere(route):
+    logits, targets = detector_scores(300_000, 20)
+    logits[targets == 1] += 100  # a hundredth of a percent of the scores lies above any window
+    logits[:30] = 200
+    logits[30:60] = logits[targets == 1].min() - 1.0  # exactly at the first corner
+    loss, grad = loss_and_grad(logits, targets)
+    expected_loss, expected_grad = ap_in_chunks(logits, targets)
+    torch.testing.assert_close(loss.double(), expected_loss, rtol=0, atol=1e-7)
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=1e-6, atol=1e-12)
+    assert not grad[(logits < 90) & (targets == 0)].any()
+
+
+@pytest.mark.parametrize("num_edges", [2, 3000, 100_000])
+def test_scores_beyond_all_edges_are_never_searched_for(num_edges):
+    for shift in (0.0, 0.1, -4.6, 1e4 / 3, -1e6):
+        edges = (torch.randn(num_edges, dtype=torch.float64) + shift).sort().values
+        beyond = torch.tensor([edges[0].item() - 0.1, edges[-1].item() + 0.1]).double()
+        assert Grid.over(edges, 8).share_beside_edge(beyond) == 0
+        assert Grid.over(edges, 8).share_beside_edge(edges) == 1
+
+
+@pytest.mark.parametrize("way", [Gridded, Compiled])
+def test_scores_that_nearly_all_lie_beside_an_edge_are_searched_for(way):
+    # One positive far off makes the cells so wide that a single one holds all other scores.
+    scores = torch.randn(10_000)
+    pos = torch.cat([torch.randn(20), torch.tensor([1e9])]).double()
+    windows = Windows(pos.sort().values, fast_step(1.0))
+    binned, plain = way(scores, Grid.over(windows.edges, 8)), Searched(scores, windows.edges)
+    torch.testing.assert_close(
+        windows.rank_sums(binned.histogram()), windows.rank_sums(plain.histogram())
+    )
+    lines = windows.blame_lines(torch.rand(21, dtype=torch.float64))
+    out = [x.evaluate(lines, torch.empty_like(scores)) for x in (binned, plain)]
+    torch.testing.assert_close(*out)
+
+
+@pytest.mark.parametrize("way", [Searched, Gridded, Compiled])
+def test_lines_can_be_read_off_without_counting_first(way):
+    scores = torch.randn(1000, dtype=torch.float64)
+    pos = torch.randn(5, dtype=torch.float64)
+    windows = Windows(pos, fast_step(0.5))
+    binned = way(scores, windows.edges if way is Searched else Grid.over(windows.edges, 8))
+    lines = windows.blame_lines(torch.ones(5, dtype=torch.float64))
+    read = binned.evaluate(lines, torch.empty_like(scores))
+    torch.testing.assert_close(read, piecewise_step(scores - pos[:, None], 0.5).sum(0))
+
+
+def test_the_same_input_gives_the_same_bits(route):
+    logits, targets = detector_scores(400_000, 500)
+    loss, grad = loss_and_grad(logits, targets)
+    for _ in range(3):
+        again, grad_again = loss_and_grad(logits, targets)
+        assert torch.equal(again, loss)
+        assert torch.equal(grad_again, grad)
+
+
+def test_logits_and_targets_are_left_as_they_were(route):
+    logits, targets = detector_scores(5000, 20, torch.float64)
+    before = logits.clone(), targets.clone()
+    loss_and_grad(logits, targets)
+    torch.testing.assert_close((logits, targets), before, rtol=0, atol=0)
+
+
+def test_numba_is_used_where_it_is_and_can_be_switched_off(monkeypatch):
+    scores, edges = torch.full((routes.SMALL,), 0.5), torch.tensor([0.0, 1.0]).double()
+    monkeypatch.delenv("APDET_NATIVE", raising=False)
+    assert isinstance(routes.bin_scores(scores, edges), Compiled)
+    monkeypatch.setenv("APDET_NATIVE", "0")
+    assert isinstance(routes.bin_scores(scores, edges), Gridded)
+    assert isinstance(routes.bin_scores(scores[1:], edges), Searched)
+    # Where all scores lie beside an edge, a grid helps nobody.
+    assert isinstance(routes.bin_scores(scores - 0.5, edges), Searched)
+
+
+@pytest.mark.parametrize("kind", ["missing", "broken"])
+def test_without_a_numba_that_works_the_losses_run_in_plain_torch(tmp_path, kind):
+    hide = "sys.modules['numba'] = None"
+    if kind == "broken":
+        (tmp_path / "numba.py").write_text("raise ImportError('numba needs an older numpy')")
+        hide = f"sys.path.insert(0, {str(tmp_path)!r})"
+    code = f"""
+import sys
+{hide}
+import torch
+from apdet.losses import ap_loss
+from apdet.losses.ranking.binning import numba_backend as native
+assert not native.is_available()
+logits = torch.randn(100_000, requires_grad=True)
+ap_loss(logits, (torch.rand(100_000) < 1e-3).int()).backward()
+assert logits.grad.abs().sum() > 0
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("numba needs an older numpy" in done.stderr) == (kind == "broken")
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_number_of_torchs_threads_stays_as_it_is(threads):
+    code = """
+import torch
+from apdet.losses import ap_loss
+logits = torch.randn(1_000_000, requires_grad=True)
+print(torch.get_num_threads())
+ap_loss(logits, (torch.rand(1_000_000) < 1e-3).to(torch.int8)).backward()
+print(torch.get_num_threads())
+"""
+    env = os.environ | {"OMP_NUM_THREADS": threads, "APDET_NATIVE": "1"}
+    output = subprocess.check_output([sys.executable, "-c", code], env=env, text=True)
+    assert output.split() == [threads, threads]
+
+
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_extra_memory_is_at_most_that_of_focal_loss(native):
+    # In a process of its own, since the peak of a process never falls.
+    code = """
+import resource, sys
+import torch
+from apdet.losses import ap_loss
+from fvcore.nn import sigmoid_focal_loss
+
+def backward(size):
+    logits = torch.randn(size).requires_grad_()
+    targets = torch.zeros(size, dtype=torch.int8)
+    targets[:1000] = 1
+    if sys.argv[1] == "focal":
+        targets = targets.to(logits.dtype)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.argv[1] == "focal":
+        sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2, reduction="sum").backward()
+    else:
+        ap_loss(logits, targets).backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+backward(100_000)  # what is loaded or compiled at the first call does not count
+print(backward(4_000_000))
+"""
+    used = [
+        int(
+            subprocess.check_output(
+                [sys.executable, "-c", code, loss], env=os.environ | {"APDET_NATIVE": native}
+            )
+        )
+        for loss in ("ap", "focal")
+    ]
+    assert used[0] <= used[1]
+
+
+@pytest.mark.parametrize("setting", ["0", "1"])
+def test_nonzero_is_torchs_own(monkeypatch, setting):
+    monkeypatch.setenv("APDET_NATIVE", setting)
+    for dtype in (torch.int8, torch.bool, torch.float32, torch.int64):
+        x = (torch.rand(1003) < 0.05).to(dtype)
+        for view in (x, x[1:], x[3::2], x[:5], x[:0]):
+            torch.testing.assert_close(nonzero(view), view.nonzero()[:, 0])

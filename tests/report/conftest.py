@@ -1,0 +1,7 @@
+from small_datasets import (  # noqa: F401  fixtures
+    evaluate,
+    make_image_fixture,
+    make_output_fixture,
+    picture,
+    register,
+)
