@@ -1,3 +1,7 @@
 """Detectors trained by ranking: the AP-loss (arXiv:2008.07294) for Detectron2 and plain torch."""
 
-__version__ = "0.1.0"
+from apdet.compat import install
+
+__version__ = "0.2.0"
+
+install()  # the module paths of apdet 0.1 still work

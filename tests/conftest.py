@@ -4,8 +4,14 @@ import pytest
 import torch
 
 from apdet.config import load_config
+from apdet.data.digits import CLASSES, write_digits
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def pytest_collection_modifyitems(items):
+    """Slow tests come first, so that several processes end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +32,50 @@ def cfg(tmp_path):
         SOLVER.IMS_PER_BATCH 2 SOLVER.REFERENCE_BATCH_SIZE 0
         OUTPUT_DIR {tmp_path}/output""".split(),
     )
+
+
+# A training of seconds; to be formatted with `configs`, `classes` and `output`.
+SMALL = """
+_BASE_: {configs}/digits/retinanet_ap.yaml
+MODEL:
+  DEVICE: cpu
+  FPN: {{OUT_CHANNELS: 16}}
+  RESNETS: {{WIDTH_PER_GROUP: 8, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 16}}
+DATASETS:
+  REGISTER:
+    - {{name: digits_train, format: voc, root: digits, split: train, classes: {classes}}}
+    - {{name: digits_test, format: voc, root: digits, split: test}}
+INPUT: {{FIXED_SIZE_TRAIN: [64, 64], MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 64}}
+SOLVER:
+  IMS_PER_BATCH: 2
+  REFERENCE_BATCH_SIZE: 2
+  BASE_LR: 0.001
+  MAX_ITER: 6
+  CHECKPOINT_PERIOD: 2
+TEST: {{EVAL_PERIOD: 0}}
+OUTPUT_DIR: {output}
+"""
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A folder with a few small images of digits, in its folder "digits"."""
+    folder = tmp_path_factory.mktemp("data")
+    write_digits(folder / "digits", num_train=12, num_test=4, size=64, seed=0)
+    return folder
+
+
+@pytest.fixture
+def config(digits, tmp_path):
+    """The path of a config whose OUTPUT_DIR is ``tmp_path / "output"``."""
+    path = digits / "small.yaml"
+    path.write_text(SMALL.format(configs=CONFIGS, output=tmp_path / "output", classes=CLASSES))
+    return str(path)
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "output"
 
 
 def exit_message(call, *arguments):

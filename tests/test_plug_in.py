@@ -10,8 +10,8 @@ import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
-from test_train import command_line, config, digits, output  # noqa: F401  two are fixtures
 
+from apdet.cli.train import main
 from apdet.modeling import named_loss
 from apdet.modeling.named_loss import allow_custom_code, bind_loss
 
@@ -96,9 +96,9 @@ def test_the_loss_of_the_page_is_what_its_docstring_says(workplace):
     assert loss(logits, targets, normalizer=2.0) == (0 + 1 + 0 + 2.5**2) / 2
 
 
-def test_it_trains_from_the_command_line_when_it_is_allowed(config, output, workplace):  # noqa: F811
+def test_it_trains_from_the_command_line_when_it_is_allowed(config, output, workplace):
     keys = ["MODEL.CLS_LOSS.NAME", LOSS_NAME, "SOLVER.MAX_ITER", "1"]
     with pytest.raises(SystemExit, match="call with --allow-custom-code"):
-        command_line(["--config-file", config, *keys])
-    command_line(["--config-file", config, "--allow-custom-code", "--resume", *keys])
+        main(["--config-file", config, *keys])
+    main(["--config-file", config, "--allow-custom-code", "--resume", *keys])
     assert (output / "model_final.pth").exists()

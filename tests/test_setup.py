@@ -64,6 +64,43 @@ def test_an_environment_that_is_ready_is_left_as_it_is_also_beside_compiled_file
     assert "pip could not install apdet" in done.stderr
 
 
+@pytest.mark.parametrize("with_xdist", [True, False])
+@pytest.mark.parametrize(
+    ("arguments", "in_one_process"),
+    [
+        ([], False),
+        (["-q", "tests/losses", "-k", "interpolation"], False),
+        (["--no-header"], False),
+        (["-n", "4"], True),
+        (["-n4"], True),
+        (["-p", "no:xdist"], True),
+        (["--pdb"], True),
+    ],
+)
+def test_the_tests_run_on_all_cores_unless_told_otherwise(
+    tmp_path, arguments, in_one_process, with_xdist
+):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "bin").mkdir()
+    shutil.copy(ROOT / "tools" / "test.sh", tmp_path / "tools")
+    (tmp_path / "tools" / "setup_env.sh").write_text("exit 0\n")
+    python = tmp_path / "bin" / "python"  # says what it is called with, and whether it has xdist
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit {int(not with_xdist)}\necho "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "tools/test.sh", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "APDET_VENV": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    processes = ["-n", str(os.cpu_count()), "--dist", "worksteal"]
+    if in_one_process or not with_xdist:
+        processes = []
+    assert done.stdout.split() == ["-m", "pytest", *processes, *arguments]
+
+
 @pytest.fixture
 def source_wheel(tmp_path):
     path = tmp_path / "source.whl"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Time and peak memory of every loss, forward and backward, on the scores of a whole batch.
+"""Measure time and peak memory of every loss, forward and backward, on the scores of a batch.
 
 python tools/benchmark_losses.py                          # both sizes, both phases, the sweep
 python tools/benchmark_losses.py --sizes voc --repeats 3  # quicker
 python tools/benchmark_losses.py --device cuda
 
-Each repetition runs all losses in turn, and a ratio is the median of the ratios within repetitions,
-so that it holds when the machine's speed drifts. Writes losses.json and losses.png to --out.
+Each repetition runs all losses in turn. A ratio is the median over the repetitions, so that slow
+changes in the speed of the machine do not matter. Writes losses.json and losses.png to --out.
 """
 
 import argparse
@@ -31,22 +31,23 @@ from tabulate import tabulate
 from torch import Tensor
 
 from apdet import losses
-from apdet.losses.ranking.binning import numba_backend as native
+from apdet.losses.interface import interface_of
+from apdet.losses.ranking.binning import numba_backend
 
 FOCAL = "focal, fvcore"
 FOCAL_COMPILED = "focal, fvcore, torch.compile"
 LOOP = "AP, loop of Algorithm 1"
-# What the loop takes for a positive does not depend on how many there are.
+# The loop takes the same time for each positive, so it is timed on this number of positives.
 LOOP_SAMPLE = 10
-# Mean and standard deviation of the scores: those RetinaNet starts from, and those that
-# configs/digits/retinanet_ap.yaml ends its training with.
+# Mean and standard deviation of the scores: at the start of a training of RetinaNet, and at the end
+# of a training with configs/digits/retinanet_ap.yaml.
 EARLY = {"negatives": (math.log(0.01 / 0.99), 0.3), "positives": (math.log(0.01 / 0.99), 0.3)}
 LATE = {"negatives": (-5.85, 1.1), "positives": (0.0, 1.0)}
 PHASES = {"early": EARLY, "late": LATE}
 
 
 class Size(NamedTuple):
-    """A batch of images, with the levels and the 6 anchors a cell of the AP-loss paper."""
+    """A batch of images with the levels of the AP-loss paper, and its 6 anchors in each cell."""
 
     side: int
     num_classes: int
@@ -57,36 +58,36 @@ class Size(NamedTuple):
         return cells * 6 * self.num_classes * self.num_images
 
 
-SIZES = {"voc": Size(512, 20), "coco": Size(800, 80)}
+SIZES = {"voc": Size(512, 20), "coco": Size(800, 80), "tiny": Size(64, 2, num_images=1)}
 
 
 class Contestant(NamedTuple):
-    """A loss, and how it is called."""
+    """A loss, the dtype of its targets, and whether numba may be used."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     targets_dtype: torch.dtype = torch.int8
-    native: bool = False  # whether it may use numba
+    use_numba: bool = False
 
 
-def contestants(device: str) -> dict[str, Contestant]:
-    """All losses of scores but the loop, the yardstick first."""
+def contestants(device: str, with_compiled_focal: bool) -> dict[str, Contestant]:
+    """All losses over sigmoids except the loop. Eager focal loss, the reference, comes first."""
     focal = partial(sigmoid_focal_loss, alpha=0.25, gamma=2.0, reduction="sum")
-    found = {
-        FOCAL: Contestant(focal, torch.float32),
-        FOCAL_COMPILED: Contestant(torch.compile(focal), torch.float32),
-    }
-    for name in [name for name in losses.__all__ if name not in losses.SOFTMAX]:
-        found[name] = Contestant(getattr(losses, name))
+    found = {FOCAL: Contestant(focal, torch.float32)}
+    if with_compiled_focal:
+        found[FOCAL_COMPILED] = Contestant(torch.compile(focal), torch.float32)
+    for name in losses.LOSSES:
+        if not interface_of(getattr(losses, name)).softmax:
+            found[name] = Contestant(getattr(losses, name))
     found["ap_loss, sigmoid step"] = Contestant(partial(losses.ap_loss, step="sigmoid"))
-    if device == "cpu" and native.is_available():
+    if device == "cpu" and numba_backend.is_available():
         for name, contestant in list(found.items()):
             if name.partition(",")[0] in ("ap_loss", "auc_loss", "pnp_loss"):
-                found[f"{name}, numba"] = contestant._replace(native=True)
+                found[f"{name}, numba"] = contestant._replace(use_numba=True)
     return found
 
 
 def make_scores(num_scores: int, num_pos: int, phase: str, device: str) -> tuple[Tensor, Tensor]:
-    """Scores (N,) as at the beginning of a training or at its end, and which are positive."""
+    """Make scores (N,) like at the start or the end of a training, and their targets (N,)."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(size: int, mean: float, std: float) -> Tensor:
@@ -101,18 +102,19 @@ def make_scores(num_scores: int, num_pos: int, phase: str, device: str) -> tuple
 
 
 def loop_of_algorithm_1(logits: Tensor, targets: Tensor, num_rows: int) -> tuple[Tensor, float]:
-    """Algorithm 1 of arXiv:2008.07294, positive by positive, as its authors run it.
+    """Run Algorithm 1 of arXiv:2008.07294 in a loop over positives, like its authors.
 
-    Negatives that stand below all windows are left out first (Section 3.4.4). Each positive then
-    takes a row of differences, and all rows take equally long, so it is enough to time some.
+    Negatives below all windows are left out first (Section 3.4.4). Then each positive has a row of
+    differences. All rows take the same time, so it is enough to time some of them.
 
     Args:
         logits: (N,) float32.
         targets: (N,) int8.
-        num_rows: how many positives are done, evenly spaced.
+        num_rows: number of positives to process, evenly spaced.
 
     Returns:
-        (N,) the gradient, if all positives are done, and the seconds that all would take.
+        (N,) the gradient, which is complete only if all positives are processed, and the seconds
+        for all positives.
     """
     synchronize(logits.device)
     start = time.perf_counter()
@@ -149,7 +151,7 @@ def synchronize(device: torch.device) -> None:
 
 
 class Meter:
-    """Runs a loss forward and backward, for its seconds or for its extra peak memory."""
+    """Runs a loss forward and backward, and measures its time or its extra peak memory."""
 
     def __init__(self, contestant: Contestant, logits: Tensor, targets: Tensor):
         self.contestant = contestant
@@ -157,7 +159,7 @@ class Meter:
         self.targets = targets.to(contestant.targets_dtype)
 
     def run(self) -> None:
-        os.environ["APDET_NATIVE"] = str(int(self.contestant.native))
+        os.environ["APDET_NATIVE"] = str(int(self.contestant.use_numba))
         self.logits.grad = None
         self.contestant.loss(self.logits, self.targets).backward()
         synchronize(self.logits.device)
@@ -170,7 +172,7 @@ class Meter:
         return time.perf_counter() - start
 
     def peak_bytes(self) -> int:
-        """Memory that is taken beyond what was held before, the gradient included."""
+        """Run the loss, and return the memory that it needs in addition, with the gradient."""
         self.logits.grad = None
         before = reset_peak(self.logits.device)
         self.run()
@@ -178,11 +180,11 @@ class Meter:
 
 
 def reset_peak(device: torch.device) -> int:
-    """Forget the peak memory; returns the bytes held now. Off CUDA it needs Linux."""
+    """Reset the peak memory, and return the bytes in use. On the CPU this needs Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free already is not held
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that is free must not count as in use
     Path("/proc/self/clear_refs").write_text("5")
     return read_peak(device)
 
@@ -197,7 +199,7 @@ def read_peak(device: torch.device) -> int:
 def measure(
     names: dict[str, Contestant], size: str, phase: str, num_pos: int, repeats: int, device: str
 ) -> list[dict]:
-    """Measure losses in turn on the same scores, a row each; the first is the yardstick."""
+    """Measure losses in turn on the same scores, and return a row for each."""
     num_scores = SIZES[size].num_scores()
     logits, targets = make_scores(num_scores, num_pos, phase, device)
     meters = {name: Meter(contestant, logits, targets) for name, contestant in names.items()}
@@ -207,7 +209,6 @@ def measure(
     times = [{name: meter.seconds() for name, meter in meters.items()} for _ in range(repeats)]
     rows = []
     for name, meter in meters.items():
-        ratios = [row[name] / row[FOCAL] for row in times]
         seconds = [row[name] for row in times]
         rows.append(
             {
@@ -219,10 +220,8 @@ def measure(
                 "seconds": statistics.median(seconds),
                 "seconds_min": min(seconds),
                 "seconds_max": max(seconds),
-                "over_focal": statistics.median(ratios),
-                "over_compiled_focal": statistics.median(
-                    [row[name] / row[FOCAL_COMPILED] for row in times]
-                ),
+                "over_focal": median_ratio(times, name, FOCAL),
+                "over_compiled_focal": median_ratio(times, name, FOCAL_COMPILED),
                 "extra_bytes": meter.peak_bytes(),
             }
         )
@@ -230,11 +229,23 @@ def measure(
     return rows
 
 
+def median_ratio(times: list[dict[str, float]], name: str, other: str) -> float | None:
+    """The median ratio of the times of two losses; None if the other one was not run."""
+    if other not in times[0]:
+        return None
+    return statistics.median([row[name] / row[other] for row in times])
+
+
 def measure_loop(row: dict, device: str) -> dict:
-    """The row of the loop on the scores of ``row``, the yardstick's."""
+    """Measure the loop on the same scores as ``row`` of eager focal loss."""
     logits, targets = make_scores(row["num_scores"], row["num_positives"], row["phase"], device)
     num_rows = min(LOOP_SAMPLE, row["num_positives"])
-    _, seconds = loop_of_algorithm_1(logits, targets, num_rows)
+    grad, seconds = loop_of_algorithm_1(logits, targets, num_rows)
+    difference = None
+    if num_rows == row["num_positives"]:
+        logits.requires_grad_()
+        losses.ap_loss(logits, targets).backward()
+        difference = (grad - logits.grad).abs().max().item() / grad.abs().max().item()
     loop = {
         **row,
         "loss": LOOP,
@@ -245,6 +256,8 @@ def measure_loop(row: dict, device: str) -> dict:
         "over_compiled_focal": None,
         "extra_bytes": None,
         "extrapolated_from_rows": num_rows,
+        # Largest difference of the gradients, relative to the largest entry. None: not all rows.
+        "difference_from_ap_loss": difference,
     }
     print_row(loop)
     return loop
@@ -260,7 +273,7 @@ def print_row(row: dict) -> None:
 
 
 def print_table(rows: list[dict]) -> None:
-    """Ratios to eager focal loss: a line a loss, a column a case."""
+    """Print ratios to eager focal loss, with a line for each loss and a column for each case."""
     cases = list(dict.fromkeys((r["size"], r["phase"], r["num_positives"]) for r in rows))
     ratio = {(r["loss"], r["size"], r["phase"], r["num_positives"]): r["over_focal"] for r in rows}
     table = [
@@ -272,7 +285,7 @@ def print_table(rows: list[dict]) -> None:
 
 
 def plot(rows: list[dict], sweep: list[dict], path: Path) -> None:
-    """Memory and time of each loss (Figures 9 and 11 of the paper), and time over positives."""
+    """Draw memory and time of each loss (Figures 9 and 11 of the paper), and time by positives."""
     figure, axes = plt.subplots(1, 3, figsize=(19, 5.5), layout="constrained")
     case = (rows[0]["size"], rows[0]["phase"], rows[0]["num_positives"])
     bars = [r for r in rows if (r["size"], r["phase"], r["num_positives"]) == case]
@@ -299,7 +312,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
+    sizes = ", ".join(f"{name}: {size.num_scores():,}" for name, size in SIZES.items())
+    parser.add_argument(
+        "--sizes",
+        nargs="*",
+        choices=SIZES,
+        default=["voc", "coco"],
+        help=f"default: voc coco; numbers of scores are {sizes}",
+    )
     parser.add_argument("--phases", nargs="*", choices=PHASES, default=list(PHASES))
     parser.add_argument("--positives", type=int, default=1000, help="default: 1000")
     parser.add_argument(
@@ -310,6 +330,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="numbers of positives of the sweep, at the first size and phase",
     )
     parser.add_argument("--repeats", type=int, default=9, help="default: 9")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="leave out focal loss with torch.compile"
+    )
     parser.add_argument("--out", type=Path, default=Path("output/benchmark"), metavar="FOLDER")
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -319,7 +342,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    found = contestants(args.device)
+    found = contestants(args.device, with_compiled_focal=not args.no_compile)
     rows = []
     for size in args.sizes:
         for phase in args.phases:

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Time of a whole training iteration with each loss: forward, backward and optimiser step.
+"""Measure the time of a training iteration with each loss: forward, backward, optimizer step.
 
 python tools/benchmark_training.py       # RetinaNet-R50, 512 x 512, 2 images, on the CPU
 python tools/benchmark_training.py --device cuda --images 8
 python tools/benchmark_training.py --config-file F --losses ap_loss focal_loss
 
-Images and boxes are random, so no data set is needed. Iterations with each loss take turns on the
-same batch, and a ratio to focal loss is the median of the ratios within a turn. Writes
-training.json to --out.
+Images and boxes are random, so no data set is needed. In each turn, every loss runs one iteration
+on the same batch. A ratio to focal loss is the median over the turns. Writes training.json to
+--out.
 """
 
 import argparse
@@ -17,14 +17,16 @@ import time
 from pathlib import Path
 
 import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.solver import build_optimizer
 from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
 from torch import nn
 
 from apdet import losses
 from apdet.config import load_config
-from apdet.engine.trainer import Trainer
-from apdet.losses.ranking.binning import numba_backend as native
+from apdet.losses.ranking.binning import numba_backend
 from apdet.modeling.cls_loss import ClsLoss
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +34,7 @@ FOCAL = "focal_loss"
 
 
 def random_batch(num_images: int, side: int, num_classes: int, num_boxes: int) -> list[dict]:
-    """Detectron2's input of ``num_images`` square images with ``num_boxes`` boxes each."""
+    """Make a batch of square images with ``num_boxes`` boxes each, in Detectron2's format."""
     torch.manual_seed(0)
     batch = []
     for _ in range(num_images):
@@ -46,7 +48,9 @@ def random_batch(num_images: int, side: int, num_classes: int, num_boxes: int) -
     return batch
 
 
-def seconds_of_iteration(model: nn.Module, optimizer: torch.optim.Optimizer, batch) -> float:
+def seconds_of_iteration(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: list[dict]
+) -> float:
     on_cuda = model.device.type == "cuda"
     if on_cuda:
         torch.cuda.synchronize()
@@ -59,10 +63,11 @@ def seconds_of_iteration(model: nn.Module, optimizer: torch.optim.Optimizer, bat
     return time.perf_counter() - start
 
 
-def measure(cfg, names: list[str], batch: list[dict], repeats: int) -> list[dict]:
-    """A row a loss. Losses over equally many logits share a model.
+def measure(cfg: CfgNode, names: list[str], batch: list[dict], repeats: int) -> list[dict]:
+    """Time each loss, and return a row for each.
 
-    Its weights are hardly moved (learning rate 1e-9).
+    Losses with the same number of logits share a model. Its weights hardly change, because the
+    learning rate is 1e-9.
     """
     cfg = cfg.clone()
     cfg.SOLVER.BASE_LR = 1e-9
@@ -72,8 +77,8 @@ def measure(cfg, names: list[str], batch: list[dict], repeats: int) -> list[dict
         cls_losses[name] = ClsLoss(cfg, num_classes=cfg.MODEL.RETINANET.NUM_CLASSES)
         cls_losses[name].to(cfg.MODEL.DEVICE)
         if cls_losses[name].num_logits not in models:
-            model = Trainer.build_model(cfg).train()
-            optimizer = Trainer.build_optimizer(cfg, model)
+            model = build_model(cfg).train()
+            optimizer = build_optimizer(cfg, model)
             models[cls_losses[name].num_logits] = (model, optimizer)
     times = {name: [] for name in names}
     for turn in range(repeats + 1):
@@ -81,7 +86,7 @@ def measure(cfg, names: list[str], batch: list[dict], repeats: int) -> list[dict
             model, optimizer = models[cls_loss.num_logits]
             model.cls_loss = cls_loss
             seconds = seconds_of_iteration(model, optimizer, batch)
-            if turn > 0:  # the first one warms up
+            if turn > 0:  # the first turn warms up
                 times[name].append(seconds)
             print(f"{turn:3}/{repeats} {name:16} {seconds:.3f} s", flush=True)
     return [
@@ -102,10 +107,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config-file", default=ROOT / "configs/VOC/retinanet_R50_512_ap.yaml")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--losses", nargs="*", choices=losses.__all__, default=losses.__all__)
-    parser.add_argument("--images", type=int, default=2, help="in a batch; default: 2")
-    parser.add_argument("--side", type=int, default=512, help="of an image; default: 512")
-    parser.add_argument("--boxes", type=int, default=5, help="in an image; default: 5")
+    parser.add_argument("--losses", nargs="*", choices=losses.LOSSES, default=losses.LOSSES)
+    parser.add_argument("--images", type=int, default=2, help="images in a batch; default: 2")
+    parser.add_argument("--side", type=int, default=512, help="pixels per side; default: 512")
+    parser.add_argument("--boxes", type=int, default=5, help="boxes in an image; default: 5")
     parser.add_argument("--repeats", type=int, default=9, help="default: 9")
     parser.add_argument("--out", type=Path, default=Path("output/benchmark"), metavar="FOLDER")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the config")
@@ -129,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "numba": native.is_available(),
+        "numba": numba_backend.is_available(),
         "config": str(args.config_file),
         "images": args.images,
         "side": args.side,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up the environment if need be, write the digits data set, train RetinaNet with the AP-loss on
-# it and evaluate it. Interrupted, it goes on where it was; arguments override keys of the config.
+# Set up the environment if needed, write the digits data set, and train and evaluate RetinaNet with
+# the AP-loss on it. An interrupted training continues. Arguments override keys of the config.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup_env.sh

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Install apdet and all it needs into an environment; does nothing if that is done already.
+# Install apdet and all its dependencies into an environment, unless they are installed already.
 #
-#   bash tools/setup_env.sh                      # into .venv, made if missing
+#   bash tools/setup_env.sh                      # into .venv, which is made if missing
 #   APDET_VENV=/path bash tools/setup_env.sh     # into another environment, made if missing
-#   PYTHON=python3.12 bash tools/setup_env.sh    # the interpreter a new environment is made with
+#   PYTHON=python3.12 bash tools/setup_env.sh    # the interpreter for a new environment
 #
-# A torch, torchvision or detectron2 that the environment can import already is left as it is.
+# If the environment can import torch, torchvision or detectron2 already, that version is kept.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -17,7 +17,7 @@ fail() {
     exit 1
 }
 
-is_supported() { # is_supported INTERPRETER: it runs, and is Python 3.11 or newer
+is_supported() { # is_supported INTERPRETER: whether it runs and is Python 3.11 or newer
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
@@ -43,7 +43,7 @@ PY="$VENV/bin/python"
 is_supported "$PY" || fail "$PY is older than Python 3.11" \
     "remove $VENV, or name another environment with APDET_VENV"
 
-# The stamp names everything that decides what gets installed; while it holds, there is nothing to do.
+# The stamp holds everything that decides what is installed. If it is unchanged, nothing is done.
 cd "$ROOT"
 STAMP="$VENV/.apdet-setup"
 WANTED="$ROOT $(cat setup.py constraints.txt third_party/detectron2/{backend.py,pyproject.toml} | cksum)"

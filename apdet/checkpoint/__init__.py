@@ -1,5 +1,7 @@
-"""Checkpoints: read safely, written whole, fitted to the model; foreign weights converted."""
+"""Reads and writes checkpoints safely, fits weights to a model, and converts foreign weights."""
 
-from apdet.checkpoint.checkpointer import Checkpointer, build_checkpointer
+from apdet.checkpoint.array_pickle import load_array_pickle
+from apdet.checkpoint.checkpointer import Checkpointer
+from apdet.checkpoint.classes import resolve_weights_classes, training_classes
 
-__all__ = ["Checkpointer", "build_checkpointer"]
+__all__ = ["Checkpointer", "load_array_pickle", "resolve_weights_classes", "training_classes"]

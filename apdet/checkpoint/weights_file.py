@@ -1,4 +1,4 @@
-"""Reading weights by their names from files of several formats, without running code."""
+"""Reads weights from files of several formats without running code."""
 
 import os
 from collections.abc import Mapping
@@ -11,11 +11,14 @@ from apdet.errors import UserError
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """All weights in a ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file, by their names there.
+    """Read all weights in a ``.pth``, ``.pt``, ``.safetensors`` or ``.onnx`` file.
+
+    Returns:
+        {name: weight}, on the CPU.
 
     Raises:
-        UserError: a file that is missing, broken, of another format, or that holds other things;
-            a package needed to read it that is not installed.
+        UserError: the file is missing or broken, has another format, or holds something that is not
+            a weight; or the package that reads the format is not installed.
     """
     readers = {
         ".pth": read_torch,
@@ -32,16 +35,16 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def read_torch(path: str) -> Any:
-    """What ``torch.save`` wrote, if it is made of mere weights.
+    """Read a file of ``torch.save`` that holds only tensors and plain data.
 
     Raises:
-        UserError: a broken file, or one that would run code.
+        UserError: the file is broken, or would run code.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle may raise any
+    except Exception as error:  # a broken pickle may raise any exception
         lines = str(error).splitlines() or [type(error).__name__]
-        # torch's first line advises to load it without the protection.
+        # The first line of torch's message is not shown: it advises to turn the protection off.
         reason = next((line for line in lines if "GLOBAL" in line), lines[0])
         raise UserError(
             f"{path}: not a checkpoint of mere weights, or broken: {reason}; download it again, or "
@@ -73,7 +76,7 @@ def _read_onnx(path: str) -> object:
             if "FLOAT" in (kind := onnx.TensorProto.DataType.Name(item.data_type))
             or kind == "DOUBLE"
         }
-    except Exception as error:  # onnx's own are of no common class
+    except Exception as error:  # the exceptions of onnx have no class in common
         raise UserError(f"{path}: not an ONNX file, or broken: {error}") from error
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -89,7 +92,7 @@ def _unwrap(data: object, path: str) -> dict[str, Tensor]:
             raise UserError(
                 f"{path}: {key!r} is a {type(value).__name__}, not a weight by its name"
             )
-    # Of a model that was trained in parallel.
+    # DataParallel adds this prefix to each name.
     if all(key.startswith("module.") for key in data):
         return {key.removeprefix("module."): value for key, value in data.items()}
     return dict(data)

@@ -1,85 +1,87 @@
-"""Every config key that apdet adds to Detectron2's."""
+"""The config keys that apdet adds to those of Detectron2, with their defaults."""
 
 from detectron2.config import CfgNode
 
 
 def add_apdet_config(cfg: CfgNode) -> None:
-    """Add every key apdet reads to Detectron2's defaults; the loss is the AP-loss.
+    """Add every key that apdet reads, with its default, in place.
 
-    The other defaults leave a detector as Detectron2 builds it; ``configs/Base-RetinaNet-AP.yaml``
-    holds the settings of the AP-loss paper (arXiv:2008.07294).
+    The default loss is the AP-loss. All other defaults are Detectron2's. The settings of the
+    AP-loss paper (arXiv:2008.07294) are in ``configs/Base-RetinaNet-AP.yaml``.
     """
     # --- Classification loss ---------------------------------------------------------------
     cfg.MODEL.CLS_LOSS = CfgNode()
-    # A function of apdet.losses; or, with --allow-custom-code, one's own: package.module:function.
+    # A function of apdet.losses. With --allow-custom-code also your own: package.module:function.
     cfg.MODEL.CLS_LOSS.NAME = "ap_loss"
-    # Its keyword arguments, e.g. {delta: 1.0}; checked against its signature at model building.
+    # Keyword arguments of the loss, such as {delta: 1.0}. They are checked when the model is built.
     cfg.MODEL.CLS_LOSS.KWARGS = CfgNode(new_allowed=True)
-    # Which negatives the loss sees: "", all; "ohem", the hardest of each image; "random", any of
-    # each image; and how many of them for each positive. ohem_loss mines its own in any case.
+    # The negatives that the loss sees. "": all of them. "ohem": the hardest of each image.
+    # "random": random ones of each image. ohem_loss always selects its own negatives.
     cfg.MODEL.CLS_LOSS.SAMPLER = ""
+    # Number of negatives that a sampler keeps for each positive.
     cfg.MODEL.CLS_LOSS.NEG_POS_RATIO = 3.0
-    # Whether several processes (GPUs) rank the images of all of them as one, exactly, and count
-    # their positives together to normalise. Off, each ranks its own images, as the authors do.
+    # True: all processes (GPUs) rank their images together, and count their positives together.
+    # False: each process ranks only its own images, as the authors do.
     cfg.MODEL.CLS_LOSS.GLOBAL_RANKING = False
 
-    # Whether weights of another shape than the model's are left out with a warning; else they are
-    # an error.
+    # What happens to weights whose shape differs from the model's. True: they are left out, with a
+    # warning. False: an error.
     cfg.MODEL.ALLOW_WEIGHT_MISMATCH = False
-    # The classes that MODEL.WEIGHTS was trained on: a data set whose classes they are, such as
-    # coco_2017_train, or a list of names in the order of the weights. A training that starts from
-    # the weights takes over what the classification layer has learned of the classes that it has
-    # too, by name. None: those that our checkpoints name themselves; of others nothing is known.
+    # The classes that MODEL.WEIGHTS was trained on: the name of a data set with these classes, such
+    # as coco_2017_train, or a list of names in the order of the weights. A training keeps the
+    # weights of each class that it shares with them, matched by name. None: the classes that are
+    # saved in the file, which only apdet's checkpoints have.
     cfg.MODEL.WEIGHTS_CLASSES = None
 
     # --- RankingRetinaNet, SSD and RankingFCOS ---------------------------------------------
-    # Factor of the box loss. The authors divide its gradient by 4 |P|, so theirs is 0.25.
+    # Factor of the box loss. The authors use 0.25: they divide its gradient by 4 |P|.
     cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
-    # What losses that are sums over anchors are divided by: "batch", the positives of this batch,
-    # or "ema", Detectron2's moving average of them.
+    # The normaliser of losses that sum over anchors. "batch": the number of positives in the batch.
+    # "ema": Detectron2's moving average of that number.
     cfg.MODEL.RETINANET.LOSS_NORMALIZER = "batch"
-    # Standard deviation of the box predictor's initial weights (authors: 0.001; FCOS: always 0.01).
+    # Standard deviation of the box predictor's initial weights. The authors use 0.001. FCOS does
+    # not read this key: it always uses 0.01.
     cfg.MODEL.RETINANET.BBOX_PRED_INIT_STD = 0.01
-    # Score thresholds at test, one a feature level; empty: SCORE_THRESH_TEST at all levels.
+    # One score threshold for each feature level at test. Empty: all levels use SCORE_THRESH_TEST.
     cfg.MODEL.RETINANET.SCORE_THRESH_TEST_PER_LEVEL = []
-    # FCOS: a point is positive if it is inside of a box and within so many strides of its centre.
+    # FCOS: a point is positive if it lies in a box, and within this many strides of its centre.
     cfg.MODEL.FCOS = CfgNode()
     cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 1.5
 
     # --- Two-stage detectors: RankingROIHeads and RankingCascadeROIHeads ----------------------
-    # The probability that each sigmoid of a class starts from.
+    # The probability of each class at the start of training, for losses over sigmoids.
     cfg.MODEL.ROI_BOX_HEAD.PRIOR_PROB = 0.01
 
     # --- SSD's VGG-16 ----------------------------------------------------------------------
     cfg.MODEL.VGG = CfgNode()
-    # Whose extra layers it has: those of SSD300 or of SSD512.
+    # 300 or 512: the extra layers of SSD300 or of SSD512.
     cfg.MODEL.VGG.INPUT_SIZE = 512
-    # Factor of all channels.
+    # Factor of the number of channels of all layers.
     cfg.MODEL.VGG.WIDTH = 1.0
-    # Normalisation of all convolutions, "BN" for one; ImageNet weights are without it.
+    # Normalisation of all convolutions, such as "BN". ImageNet weights need "".
     cfg.MODEL.VGG.NORM = ""
 
     # --- Data ------------------------------------------------------------------------------
-    # Data sets to register, a list of mappings; the keys are those of apdet.data.register:
+    # Data sets to register, as a list of mappings of these forms:
     #   {name: cells_train, format: voc, root: path, split: train}
     #   {name: cells_train, format: voc, images: path, annotations: path}
     #   {name: cells_train, format: coco, json: path, images: path}
-    # Each may also have `classes: [a, b]`. Relative paths start from the config file's folder.
+    # Each may also have `classes: [a, b]`. Relative paths start from the folder of the config file.
     cfg.DATASETS.REGISTER = []
-    # Whether boxes that VOC marks as difficult are positives in training (Detectron2: yes).
+    # Whether to train on boxes that VOC marks as difficult. Detectron2 does.
     cfg.DATASETS.TRAIN_ON_DIFFICULT = False
-    # (height, width) that training images are resized to; empty: MIN_SIZE_TRAIN.
+    # [height, width] of training images after the resize. Empty: MIN_SIZE_TRAIN applies.
     cfg.INPUT.FIXED_SIZE_TRAIN = []
-    # (height, width) that images are resized to at test, as for SSD; empty: MIN_SIZE_TEST.
+    # [height, width] of test images after the resize. Empty: MIN_SIZE_TEST applies.
     cfg.INPUT.FIXED_SIZE_TEST = []
     # Photometric distortion, expansion and IoU-constrained crops as in SSD (arXiv:1512.02325).
     cfg.INPUT.SSD_AUGMENTATION = False
 
     # --- Schedule --------------------------------------------------------------------------
-    # The batch size that BASE_LR, MAX_ITER, STEPS, WARMUP_ITERS and all periods are meant for;
-    # with another IMS_PER_BATCH they are scaled linearly. 0: they are taken as they are.
+    # The batch size for which BASE_LR, MAX_ITER, STEPS, WARMUP_ITERS and all periods are set. With
+    # another IMS_PER_BATCH they are scaled linearly. 0: they are never scaled.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
-    # "float16" or "bfloat16", when SOLVER.AMP.ENABLED.
+    # "float16" or "bfloat16". It is used if SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
-    # The metric by which model_best.pth is chosen.
+    # The metric that chooses model_best.pth.
     cfg.TEST.BEST_CHECKPOINT_METRIC = "bbox/AP"

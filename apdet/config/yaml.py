@@ -1,58 +1,44 @@
-"""YAML configs: read safely, with their bases and overrides."""
+"""Reads YAML configs safely, with their bases and with overrides from the command line."""
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from apdet.config.defaults import add_apdet_config
+from apdet.config.shipped import find_config, is_shipped
+from apdet.data.builtin import datasets_root
 from apdet.errors import UserError
 
-
-class _ConfigFile(CfgNode):
-    """Reads a YAML file and its ``_BASE_`` files, safely; errors name the file."""
-
-    @classmethod
-    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict:
-        if not os.path.isfile(filename):
-            raise UserError(f"{filename}: no such config file")
-        try:
-            # A file that asks for `!!python/...` is refused, whatever the caller allows.
-            loaded = super().load_yaml_with_base(filename, allow_unsafe=False)
-        except yaml.YAMLError as error:
-            raise UserError(f"{filename}: not a safe YAML file: {error}") from error
-        except TypeError:  # an empty file
-            loaded = None
-        if not isinstance(loaded, dict):
-            raise UserError(f"{filename}: a config file must hold a mapping of keys")
-        datasets = loaded.get("DATASETS")
-        entries = datasets.get("REGISTER") if isinstance(datasets, dict) else None
-        folder = Path(filename).resolve().parent
-        for entry in entries if isinstance(entries, list) else []:
-            # What is no mapping of strings is left to register_datasets to complain about.
-            for key in {"root", "images", "annotations", "json"}:
-                if isinstance(entry, dict) and isinstance(entry.get(key), str):
-                    entry[key] = str(folder / entry[key])
-        return loaded
+_PATHS_OF_DATA = ("root", "images", "annotations", "json")
 
 
 def load_config(config_file: str | os.PathLike, overrides: list[str] | None = None) -> CfgNode:
-    """Read a config file, its bases, and ``KEY VALUE`` pairs that override them.
+    """Read a config file with its bases, and apply overrides.
+
+    ``_BASE_`` is a path or a list of paths, which start from the folder of the file. A file or base
+    that does not exist is looked for among the shipped configs. Relative paths in
+    ``DATASETS.REGISTER`` start from the folder of the file; in a shipped config they start from
+    :func:`datasets_root`.
 
     Args:
-        config_file: YAML. Relative paths under ``DATASETS.REGISTER`` start from its folder.
-        overrides: keys and values in turn, as on the command line.
+        config_file: a YAML file.
+        overrides: alternating keys and values, as on the command line.
 
     Raises:
-        UserError: a missing, unsafe or malformed file; a key that does not exist; a value of the
+        UserError: a file is missing, unsafe or malformed; a key does not exist; or a value has the
             wrong type.
     """
     cfg = get_cfg()
     add_apdet_config(cfg)
-    loaded = CfgNode(_ConfigFile.load_yaml_with_base(str(config_file)))
-    _merge(cfg, cfg.merge_from_other_cfg, loaded, str(config_file))
+    path = find_config(config_file)
+    if path is None:
+        raise UserError(f"{config_file}: no such config file")
+    _merge(cfg, cfg.merge_from_other_cfg, CfgNode(_read_with_bases(path)), str(config_file))
     overrides = overrides or []
     if len(overrides) % 2:
         raise UserError(f"overrides come in pairs of KEY VALUE, got {' '.join(overrides)!r}")
@@ -64,7 +50,55 @@ def load_config(config_file: str | os.PathLike, overrides: list[str] | None = No
     return cfg
 
 
-def _merge(cfg: CfgNode, merge, what, where: str) -> None:
+def _read_with_bases(path: Path) -> dict[str, Any]:
+    """Read a file and its bases. The keys of the file win."""
+    own = _read(path)
+    bases = own.pop("_BASE_", [])
+    merged: dict[str, Any] = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        base_path = find_config(base, path.parent) if isinstance(base, str) else None
+        if base_path is None:
+            raise UserError(f"{path}: its _BASE_ {base}: no such config file")
+        _merge_dicts(_read_with_bases(base_path), merged, path)
+    _merge_dicts(own, merged, path)
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # The safe loader refuses `!!python/...`, which can run code.
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not a safe YAML file: {error}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: a config file must hold a mapping of keys")
+    _make_paths_absolute(loaded, path)
+    return loaded
+
+
+def _make_paths_absolute(loaded: dict[str, Any], path: Path) -> None:
+    """Make the relative paths in ``DATASETS.REGISTER`` absolute, in place."""
+    datasets = loaded.get("DATASETS")
+    entries = datasets.get("REGISTER") if isinstance(datasets, dict) else None
+    folder = (datasets_root() if is_shipped(path) else path.parent).resolve()
+    for entry in entries if isinstance(entries, list) else []:
+        # `register` reports an entry that is not a mapping of strings.
+        for key in _PATHS_OF_DATA:
+            if isinstance(entry, dict) and isinstance(entry.get(key), str):
+                entry[key] = str(folder / entry[key])
+
+
+def _merge_dicts(source: dict[str, Any], target: dict[str, Any], path: Path) -> None:
+    for key, value in source.items():
+        if isinstance(value, dict) and key in target:
+            if not isinstance(target[key], dict):
+                raise UserError(f"{path}: {key} is a mapping here and a value in a _BASE_")
+            _merge_dicts(value, target[key], path)
+        else:
+            target[key] = value
+
+
+def _merge(cfg: CfgNode, merge: Callable[[Any], None], what: Any, where: str) -> None:
     known = _keys(cfg)
     try:
         merge(what)

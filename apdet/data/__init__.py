@@ -1,1 +1,1 @@
-"""Data sets, the training mapper and its augmentation, and the embedded data set of digits."""
+"""Data sets, the mapper and its augmentation, training batches, and the `digits` data set."""

@@ -1,4 +1,4 @@
-"""PASCAL VOC as Detectron2 names it, read by our loader."""
+"""Registers PASCAL VOC under Detectron2's names, with apdet's own loader."""
 
 import os
 from functools import cache, partial
@@ -10,7 +10,7 @@ from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from apdet.data.voc import load_voc, split_ids
 from apdet.errors import UserError
 
-# VOC 2012's test set has images alone: its annotations were never published.
+# VOC 2012's test set has images only: its annotations were never published.
 VOC_SPLITS = {
     f"voc_{year}_{split}": (year, split)
     for year in (2007, 2012)
@@ -19,15 +19,15 @@ VOC_SPLITS = {
 
 
 def register_voc() -> None:
-    """Register VOC's sets in Detectron2's catalogs, in place of those it registered itself.
+    """Register VOC's data sets in Detectron2's catalogs, in place of Detectron2's own ones.
 
-    They differ from Detectron2's in that difficult boxes are known as such, and that XML is parsed
-    safely. The folders are looked for in ``DETECTRON2_DATASETS`` when a set is loaded.
+    Our loader marks difficult boxes and parses XML safely. It reads a data set from
+    :func:`datasets_root` when the data set is first used.
     """
     for name, (year, split) in VOC_SPLITS.items():
         DatasetCatalog.pop(name, None)
         MetadataCatalog.pop(name, None)
-        # Each evaluation asks for the set again: its thousands of files are to be read once.
+        # Cached, because every evaluation asks for the data set, which has thousands of files.
         DatasetCatalog.register(name, cache(partial(_load, year, split)))
         MetadataCatalog.get(name).set(
             thing_classes=list(CLASS_NAMES),
@@ -39,7 +39,11 @@ def register_voc() -> None:
 
 
 def datasets_root() -> Path:
-    """The folder of VOC and COCO."""
+    """The folder of the public data sets: VOC, COCO and digits.
+
+    It is ``$DETECTRON2_DATASETS``; by default it is ``datasets`` in the working folder. The data
+    paths in shipped configs start from it.
+    """
     return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 

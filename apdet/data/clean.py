@@ -1,4 +1,4 @@
-"""Puts right what real annotations get wrong, as far as the images tell how."""
+"""Corrects image sizes and boxes in annotations that disagree with the image files."""
 
 import logging
 import math
@@ -13,27 +13,30 @@ from apdet.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# All that Pillow raises on a file that is no image or not a whole one.
+# The errors that Pillow raises on a file that is not an image, or is truncated.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
-_ORIENTATION = 0x0112  # the EXIF tag; its values 5 to 8 turn the image by a quarter
+_ORIENTATION = 0x0112  # the EXIF tag; its values 5 to 8 mean a quarter turn
 _CLIPPED = "boxes reach outside their image and were clipped to it"
 _DROPPED = "boxes are empty or wholly outside their image and were dropped"
 _RESIZED = "images have another size than their annotations say; the images' sizes are used"
 
 
 def clean(dicts: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Detectron2's dicts with true image sizes and boxes that lie within the image.
+    """Correct image sizes, and clip or drop boxes that reach outside their image.
 
-    Each kind of flaw is logged as one warning, which counts it and names the first file.
+    Each kind of flaw is logged in one warning with the number of flaws and the first file.
 
     Args:
-        dicts: with boxes in XYXY_ABS, and "source", the annotation file, which is taken out.
-            "height" and "width" may be None: not known.
-        name: what warnings call the data set.
+        dicts: Detectron2's dataset dicts with boxes in XYXY_ABS, and with "source", the annotation
+            file. "height" and "width" may be None if they are not known.
+        name: the name of the data set in warnings.
+
+    Returns:
+        The corrected dicts, without "source".
 
     Raises:
-        UserError: a missing image, a file that is no image, a box that is not finite.
+        UserError: an image is missing or is not an image, or a box is not finite.
     """
     flaws: dict[str, list[str]] = {_CLIPPED: [], _DROPPED: [], _RESIZED: []}
     cleaned = []
@@ -41,8 +44,8 @@ def clean(dicts: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
         image = {**old}
         source, file_name = image.pop("source"), image["file_name"]
         width, height = image_size(file_name)
-        told = image.get("width"), image.get("height")
-        if None not in told and told != (width, height):
+        stated = image.get("width"), image.get("height")
+        if None not in stated and stated != (width, height):
             flaws[_RESIZED].append(file_name)
         image["width"], image["height"] = width, height
         if "annotations" in image:
@@ -63,7 +66,7 @@ def clean(dicts: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 def _clip(box: list[float], width: int, height: int, source: str) -> list[float] | None:
-    """The part of the box within the image; None if there is none."""
+    """The part of a box inside the image; None if it is empty."""
     if not all(math.isfinite(value) for value in box):
         raise UserError(f"{source}: the box {box} is not finite; correct or remove it")
     x0, y0, x1, y1 = box
@@ -73,10 +76,10 @@ def _clip(box: list[float], width: int, height: int, source: str) -> list[float]
 
 
 def image_size(file_name: str) -> tuple[int, int]:
-    """(width, height) by the file's header, turned as Detectron2 turns it when reading.
+    """Read (width, height) in pixels from the header of an image file, turned as its EXIF says.
 
     Raises:
-        UserError: no such file, or no image.
+        UserError: the file is missing or is not an image.
     """
     if not os.path.isfile(file_name):
         raise UserError(f"{file_name}: no such image; add it or remove it from the data set")
@@ -90,7 +93,7 @@ def image_size(file_name: str) -> tuple[int, int]:
 
 
 def unreadable(file_name: str, error: Exception) -> UserError:
-    """The error for a file that cannot be read as an image."""
+    """Make the error for a file that cannot be read as an image."""
     return UserError(
         f"{file_name}: not a readable image ({error}); replace it or remove it from the data set"
     )
@@ -98,7 +101,7 @@ def unreadable(file_name: str, error: Exception) -> UserError:
 
 def _orientation(image: Image.Image) -> int | None:
     try:
-        # The base class's method: that of PNG decodes the whole image to look behind it.
+        # The base class's method, because PNG's own decodes the whole image first.
         return Image.Image.getexif(image).get(_ORIENTATION)
-    except Exception:  # broken EXIF raises anything; Detectron2 then takes the image as it is
+    except Exception:  # broken EXIF can raise anything; Detectron2 then does not turn the image
         return None

@@ -20,23 +20,25 @@ def load_coco(
     *,
     class_names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Detectron2's dataset dicts of images with boxes in COCO's format.
+    """Load images with boxes in COCO's format as Detectron2's dataset dicts.
 
-    Unlike Detectron2's own loader, classes are known by their names and not by their ids, so that
-    the files of training and test may number them differently; a box counts whatever its mask;
-    and a fault is told by file and annotation. Keypoints are left out, and so are polygons of
-    fewer than three corners.
+    There are three differences from Detectron2's own loader. Classes are identified by their names,
+    so the files of training and test may number them differently. A box is kept even if its mask is
+    invalid. Errors name the file and the annotation. Keypoints are not read, and polygons with
+    fewer than three corners are dropped.
 
     Args:
-        json_file: COCO's "instances" format.
-        images: folder that the files' names start from.
-        class_names: position is ``category_id``; by default the categories in the order of ids.
+        json_file: a file in COCO's "instances" format.
+        images: folder of the images; the file names in ``json_file`` start from it.
+        class_names: the classes in order; the index of a class becomes its ``category_id``. None:
+            the categories of the file, in the order of their ids.
 
     Returns:
-        Dicts, without "annotations" if the file has no such key, as those of COCO's test images.
+        Dataset dicts. They have no "annotations" if the file has none, such as the file of COCO's
+        test images.
 
     Raises:
-        UserError: files that are missing or malformed.
+        UserError: a file is missing or malformed.
     """
     records = read_coco(json_file, images)
     names = records.class_names if class_names is None else class_names
@@ -44,7 +46,7 @@ def load_coco(
 
 
 def read_coco(json_file: str | os.PathLike, images: str | os.PathLike) -> Records:
-    """As `load_coco`, with the classes' names, and boxes and sizes as the file gives them."""
+    """Read a file for `load_coco`, without numbering classes or checking boxes and image sizes."""
     path = Path(json_file)
     content = _parse(path)
     if not Path(images).is_dir():
@@ -87,7 +89,7 @@ def _id(value: Any, position: int) -> str:
 
 
 def _fields(value: Any, types: dict[str, type | tuple[type, ...]], where: str) -> list[Any]:
-    """The values of these keys, checked to be there and of their types."""
+    """Read the values of some keys, which must exist and have the given types."""
     for key, expected in types.items():
         found = value.get(key) if isinstance(value, dict) else None
         if not isinstance(found, expected) or isinstance(found, bool):
@@ -109,7 +111,7 @@ def _read_categories(content: dict[str, Any], path: Path) -> dict[int, str]:
 
 
 def _read_images(content: dict[str, Any], path: Path, folder: Path) -> dict[Any, dict[str, Any]]:
-    """The images by their id, in the order of ids as Detectron2 has it."""
+    """Read the images by their ids, in the order of the ids, as Detectron2 does."""
     records: dict[Any, dict[str, Any]] = {}
     for position, image in enumerate(_list(content, "images", path)):
         where = f"{path}: image {_id(image, position)}"
@@ -143,7 +145,7 @@ def _read_annotation(
             f"{where}: bbox is {bbox}; write four finite numbers, [x, y, width, height]"
         )
     x, y, width, height = map(float, bbox)
-    # "ignore" is how some tools write what COCO calls a crowd.
+    # Some tools write "ignore" in place of COCO's "iscrowd".
     iscrowd = int(bool(annotation.get("iscrowd")) or bool(annotation.get("ignore")))
     mask = _read_mask(annotation.get("segmentation"))
     return image_id, {
@@ -156,7 +158,7 @@ def _read_annotation(
 
 
 def _read_mask(segmentation: Any) -> Any:
-    """What of it is a mask: RLE, compressed as Detectron2 wants it, or the proper polygons."""
+    """Read a mask: compressed RLE, or the list of valid polygons; None if it is neither."""
     if isinstance(segmentation, dict) and isinstance(segmentation.get("size"), list):
         is_raw = isinstance(segmentation.get("counts"), list)
         return (
@@ -175,5 +177,5 @@ def _read_mask(segmentation: Any) -> Any:
 
 
 def _is_finite(value: Any) -> bool:
-    # math.isfinite refuses an int that no float can hold.
+    # math.isfinite raises an error for an int that is too large for a float.
     return type(value) in (int, float) and abs(value) <= sys.float_info.max

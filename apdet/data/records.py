@@ -1,32 +1,31 @@
-"""What the readers of annotation files hand on: dataset dicts whose classes are still names."""
+"""The result of reading annotation files: dataset dicts with class names in place of numbers."""
 
-import logging
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from apdet.data.clean import clean
-from apdet.errors import UserError
-
-logger = logging.getLogger(__name__)
+from apdet.errors import ArgumentError
 
 
 class Records(NamedTuple):
-    """A data set as its annotation files tell it, before classes are numbered and boxes checked."""
+    """The content of annotation files. Classes are not numbered and boxes are not checked."""
 
-    # As Detectron2's dicts, but for "source", the annotation file of the image, and "category",
-    # the name of the class, in place of "category_id". Without "annotations" if unannotated.
+    # Detectron2's dataset dicts with two differences: "source" is the annotation file of the
+    # image, and "category", the name of the class, takes the place of "category_id". An image
+    # without annotations has no "annotations".
     images: list[dict[str, Any]]
-    class_names: list[str]  # those of the files, in the files' order or sorted
-    category_ids: dict[int, str] | None  # of a COCO file
+    class_names: list[str]  # in the order of COCO's ids, or in natural order
+    category_ids: dict[int, str] | None  # {id in the COCO file: class name}; None without such ids
 
     @property
     def annotated(self) -> bool:
+        """Whether any image has annotations."""
         return any("annotations" in image for image in self.images)
 
 
 def natural_sorted(names: Iterable[str]) -> list[str]:
-    """Sorted with numbers by their value: "2" stands before "10"."""
+    """Sort names in natural order: numbers in them by their values, so "2" comes before "10"."""
 
     def key(name: str) -> list[tuple[bool, int, str]]:
         parts = re.findall(r"[0-9]+|[^0-9]+", name)
@@ -36,15 +35,15 @@ def natural_sorted(names: Iterable[str]) -> list[str]:
 
 
 def to_dataset_dicts(records: Records, class_names: Sequence[str], name: str) -> list[dict]:
-    """Detectron2's dataset dicts: classes numbered by ``class_names``, boxes and sizes cleaned.
+    """Make Detectron2's dataset dicts: number the classes, and clean boxes and image sizes.
 
     Args:
-        records: left as they are.
-        class_names: position is ``category_id``.
-        name: what warnings call the data set.
+        records: the content of the annotation files. It is not changed.
+        class_names: the classes in order; the index of a class becomes its ``category_id``.
+        name: the name of the data set in warnings.
 
     Raises:
-        UserError: a class that is not in ``class_names``, or what `clean` refuses.
+        UserError: a class is not in ``class_names``, or `clean` refuses an image or a box.
     """
     index = {class_name: i for i, class_name in enumerate(class_names)}
     dicts = []
@@ -63,8 +62,12 @@ def _numbered(annotation: dict[str, Any], index: dict[str, int], source: str) ->
     numbered = {**annotation}
     category = numbered.pop("category")
     if category not in index:
-        raise UserError(
-            f"{source}: class {category!r} is not one of the classes {list(index)}; correct the "
-            "file, or list all classes as `classes: [...]` in an entry of DATASETS.REGISTER"
+        raise ArgumentError(
+            "to_dataset_dicts",
+            "{source}: class {category!r} is not one of the classes {classes}; correct the file, "
+            "or list all classes in {class_names}",
+            source=source,
+            category=category,
+            classes=list(index),
         )
     return {**numbered, "category_id": index[category]}

@@ -1,22 +1,18 @@
-"""Makes the data sets of a config known to Detectron2's catalogs."""
+"""Registers data sets in Detectron2's catalogs."""
 
 import difflib
-import logging
 import os
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
-from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from apdet.data.builtin import register_voc
 from apdet.data.coco import read_coco
 from apdet.data.records import Records, to_dataset_dicts
 from apdet.data.voc import read_voc, split_ids
-from apdet.errors import UserError
-
-logger = logging.getLogger(__name__)
+from apdet.errors import ArgumentError, UserError
 
 _LAYOUTS = (
     {"format", "root", "split"},
@@ -30,37 +26,26 @@ _FORMS = (
 _ours: set[str] = set()
 
 
-def register_datasets(cfg: CfgNode) -> None:
-    """Register ``DATASETS.REGISTER`` and VOC; check the names in use; set the number of classes.
-
-    Args:
-        cfg: ``NUM_CLASSES`` of RetinaNet and of RoI heads are set to the data set's.
-
-    Raises:
-        UserError: as :func:`register`.
-    """
-    node = cfg.DATASETS
-    register(node.REGISTER, train=node.TRAIN, test=node.TEST)
-    for name in [*node.TRAIN, *node.TEST][:1]:
-        _set_num_classes(cfg, name)
-
-
 def register(entries: Any, *, train: Sequence[str], test: Sequence[str]) -> list[str]:
-    """Register data sets, and VOC; check the names in use.
+    """Register data sets and PASCAL VOC, and check the data sets in use.
 
-    All registered sets share one list of classes: ``classes`` of an entry if there is one, else
-    what the annotations of the training sets hold. Calling it again replaces what it registered.
+    All registered data sets share one list of classes: the ``classes`` of an entry, or else the
+    classes in the annotations of the training sets. A second call replaces the data sets of the
+    first call.
 
     Args:
-        entries: a list of mappings as in ``DATASETS.REGISTER``.
-        train: names of the sets to train on, of ``entries`` or known to Detectron2.
-        test: likewise of those to test on.
+        entries: a list of mappings with the key ``name`` and one of these sets of keys:
+            ``format: voc``, ``root`` and ``split``; ``format: voc``, ``images`` and
+            ``annotations``; ``format: coco``, ``json`` and ``images``. Each may also have
+            ``classes``, a list of names. See datasets/README.md.
+        train: names of the data sets to train on, from ``entries`` or known to Detectron2.
+        test: names of the data sets to test on.
 
     Returns:
-        The classes that all sets in use have.
+        The names of the classes, which all data sets in use share; empty if none is in use.
 
     Raises:
-        UserError: an entry with wrong keys, annotations that cannot be read, an unknown name.
+        UserError: an entry has wrong keys, annotations cannot be read, or a name is unknown.
     """
     register_voc()
     entries = _checked(entries)
@@ -72,33 +57,37 @@ def register(entries: Any, *, train: Sequence[str], test: Sequence[str]) -> list
     for name in used:
         _check_name(name)
         if name in readers:
-            DatasetCatalog.get(name)  # what is wrong with it should not wait for the evaluation
+            DatasetCatalog.get(name)  # raises its errors now, not at the evaluation
     _check_classes(used)
     return list(MetadataCatalog.get(used[0]).thing_classes) if used else []
 
 
 def _checked(entries: Any) -> list[dict[str, Any]]:
     if not isinstance(entries, list | tuple):
-        raise UserError(f"DATASETS.REGISTER is no list; give a list of {_FORMS}")
+        raise _error("{entries} is no list; give a list of {forms}")
     names: set[str] = set()
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise UserError(f"DATASETS.REGISTER has {entry!r}; an entry is one of {_FORMS}")
+            raise _error("{entries} has {entry!r}; an entry is one of {forms}", entry=entry)
         name, keys = entry["name"], set(entry) - {"name", "classes"}
         is_known = keys in _LAYOUTS and entry["format"] == ("coco" if "json" in keys else "voc")
         is_path = all(isinstance(entry[key], str) for key in keys - {"split"})
         if not (is_known and is_path) or not isinstance(entry.get("classes", []), list | tuple):
-            raise UserError(
-                f"DATASETS.REGISTER: the entry {name!r} has {entry}; an entry is one of {_FORMS}, "
-                "each with or without classes: [...]"
+            raise _error(
+                "{entries}: the entry {name!r} has {entry}; an entry is one of {forms}, each with "
+                "or without classes: [...]",
+                name=name,
+                entry=entry,
             )
         classes = [str(c) for c in entry.get("classes", [])]
         if len(set(classes)) < len(classes):
-            raise UserError(
-                f"DATASETS.REGISTER: the classes of {name!r} repeat one: {classes}; name each once"
+            raise _error(
+                "{entries}: the classes of {name!r} repeat one: {classes}; name each once",
+                name=name,
+                classes=classes,
             )
         if name in names or (name in DatasetCatalog and name not in _ours):
-            raise UserError(f"DATASETS.REGISTER: the name {name!r} is taken; choose another")
+            raise _error("{entries}: the name {name!r} is taken; choose another", name=name)
         names.add(name)
     return list(entries)
 
@@ -121,9 +110,13 @@ def _class_names(entries: list[dict], readers: dict, train: list[str]) -> list[s
         first, class_names = next(iter(given.items()))
         for name, other in given.items():
             if other != class_names:
-                raise UserError(
-                    f"DATASETS.REGISTER: {first!r} has the classes {class_names}, but {name!r} has "
-                    f"{other}; a model has one list of classes, so give both the same"
+                raise _error(
+                    "{entries}: {first!r} has the classes {class_names}, but {name!r} has {other}; "
+                    "a model has one list of classes, so give both the same",
+                    first=first,
+                    class_names=class_names,
+                    name=name,
+                    other=other,
                 )
         return class_names
     sources = [name for name in readers if name in train] or list(readers)
@@ -146,7 +139,7 @@ def _register(entry: dict[str, Any], reader: Any, class_names: Sequence[str]) ->
     )
     ids = {c: i for i, c in (records.category_ids or {}).items()}
     if set(class_names) <= set(ids):
-        # The evaluator writes its results with the ids of the file.
+        # With this map, the evaluator writes its results with the category ids of the file.
         metadata.thing_dataset_id_to_contiguous_id = {ids[c]: k for k, c in enumerate(class_names)}
 
 
@@ -154,9 +147,11 @@ def _check_name(name: str) -> None:
     if name not in DatasetCatalog:
         close = difflib.get_close_matches(name, DatasetCatalog.keys(), n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else "."
-        raise UserError(
-            f"DATASETS.TRAIN or TEST names {name!r}, which is no data set{hint} "
-            f"Register your own under DATASETS.REGISTER, as {_FORMS}"
+        raise _error(
+            "{train} or {test} names {name!r}, which is no data set{hint} "
+            "Register your own in {entries}, as {forms}",
+            name=name,
+            hint=hint,
         )
     json_file = MetadataCatalog.get(name).get("json_file")
     if json_file and not os.path.isfile(json_file):
@@ -167,27 +162,25 @@ def _check_name(name: str) -> None:
 
 
 def _check_classes(used: Sequence[str]) -> None:
-    """A model has one list of classes: so must all the data sets that it meets."""
+    """Check that all data sets in use have the same classes, because a model has one list."""
     listed = {name: MetadataCatalog.get(name).get("thing_classes") for name in used}
     for name, class_names in listed.items():
         if not class_names:
-            raise UserError(
-                f"DATASETS.TRAIN or TEST: {name!r} has no class; annotate boxes, or list "
-                "`classes: [...]` in its entry of DATASETS.REGISTER"
+            raise _error(
+                "{train} or {test}: {name!r} has no class; annotate boxes, or list "
+                "`classes: [...]` in its entry of {entries}",
+                name=name,
             )
         if class_names != listed[used[0]]:
-            raise UserError(
-                f"DATASETS.TRAIN and TEST: {used[0]!r} has the classes {listed[used[0]]}, but "
-                f"{name!r} has {class_names}; list the same `classes: [...]` in DATASETS.REGISTER"
+            raise _error(
+                "{train} and {test}: {first!r} has the classes {expected}, but {name!r} has "
+                "{class_names}; list the same `classes: [...]` in {entries}",
+                first=used[0],
+                expected=listed[used[0]],
+                name=name,
+                class_names=class_names,
             )
 
 
-def _set_num_classes(cfg: CfgNode, name: str) -> None:
-    num_classes = len(MetadataCatalog.get(name).thing_classes)
-    frozen = cfg.is_frozen()
-    cfg.defrost()
-    for head in (cfg.MODEL.RETINANET, cfg.MODEL.ROI_HEADS):
-        head.NUM_CLASSES = num_classes
-    if frozen:
-        cfg.freeze()
-    logger.info(f"{name} has {num_classes} classes, and so has the model")
+def _error(template: str, **values: object) -> ArgumentError:
+    return ArgumentError("register", template, forms=_FORMS, **values)

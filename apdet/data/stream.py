@@ -1,4 +1,4 @@
-"""The endless stream of training images, which may be picked up anywhere."""
+"""The endless stream of training images, which can start at any position."""
 
 import random
 from collections import defaultdict
@@ -12,25 +12,26 @@ from torch.utils.data import Dataset
 
 
 def derived_seed(*numbers: int) -> int:
-    """A seed of 31 bits for what ``numbers`` tell apart, say the seed of a training and a step."""
-    # Not negative: -1 stands for no seed in configs.
+    """Derive a seed of 31 bits from numbers, such as the seed of a training and an iteration."""
+    # 31 bits are never negative: in configs, -1 means that no seed is set.
     sequence = np.random.SeedSequence([number % 2**64 for number in numbers])
     return int(sequence.generate_state(1)[0] >> 1)
 
 
 class ResumableSampler(TrainingSampler):
-    """Detectron2's shuffled stream, for a resumed training to go on in where it was left.
+    """Detectron2's endless shuffled sampler, which can start at any batch.
 
-    Yields (position in the stream, index of the image); images of one group come in whole batches.
+    It yields pairs (position in the stream, index of the image). All images of a batch belong to
+    one group.
     """
 
     def __init__(self, groups: Sequence[int], *, batch_size: int, seed: int, start_iter: int = 0):
-        """Set it up.
+        """Set up the sampler.
 
         Args:
-            groups: of each image, any number; a batch is of one group.
-            batch_size: of a process.
-            seed: of the shuffle.
+            groups: the group of each image.
+            batch_size: number of images in a batch of one process.
+            seed: seed of the shuffle.
             start_iter: how many batches to skip.
         """
         super().__init__(len(groups), seed=seed)
@@ -42,7 +43,7 @@ class ResumableSampler(TrainingSampler):
         yield from islice(self._batches(stream), self._start_iter * self._batch_size, None)
 
     def _batches(self, stream: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        waiting = defaultdict(list)
+        waiting: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for position, index in stream:
             batch = waiting[self._groups[index]]
             batch.append((position, index))
@@ -52,18 +53,25 @@ class ResumableSampler(TrainingSampler):
 
 
 class StreamDataset(Dataset):
-    """The images of a stream, each of its positions with random numbers of its own."""
+    """Maps the images of a stream with random numbers that depend only on the position."""
 
     def __init__(self, images: Sequence[dict], mapper: Callable[[dict], dict], *, seed: int):
-        """Args: ``images`` as dataset dicts, what maps one, and the ``seed`` of the training."""
+        """Set up the data set.
+
+        Args:
+            images: dataset dicts.
+            mapper: maps a dataset dict to the input of the model.
+            seed: seed of the training.
+        """
         self.images, self.mapper, self.seed = images, mapper, seed
 
     def __getitem__(self, drawn: tuple[int, int]) -> dict:
         position, index = drawn
-        seed = derived_seed(self.seed, position, -1)  # of no process, unlike those of steps
+        # StepSeeder passes the rank of a process in place of -1, so the two seeds always differ.
+        seed = derived_seed(self.seed, position, -1)
         random.seed(seed)
         np.random.seed(seed)
-        # Without workers, this process draws for the model, too.
+        # Without workers, the model draws from this generator, so its state must not change.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return self.mapper(self.images[index])

@@ -1,4 +1,4 @@
-"""The images that a detector is trained on, and their batches."""
+"""Loads the images that a detector is trained on, and builds their batches."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from detectron2.data.build import (
 from detectron2.utils import comm
 
 from apdet.data.stream import ResumableSampler, StreamDataset
-from apdet.errors import UserError
+from apdet.errors import ArgumentError
 
 
 def _from_config(cfg: CfgNode) -> dict:
@@ -32,54 +32,71 @@ def training_dicts(
     train_on_difficult: bool = False,
     mask_format: str | None = None,
 ) -> list[dict]:
-    """Dataset dicts of the data sets to train on; crowds of COCO are left out.
+    """Load the dataset dicts of the data sets to train on.
 
-    A config may stand for the arguments.
+    ``training_dicts(cfg)`` takes the arguments from a config.
 
     Args:
-        names: as registered (``DATASETS.TRAIN``).
-        filter_empty: whether images that have no box to train on are left out
-            (``DATALOADER.FILTER_EMPTY_ANNOTATIONS``).
-        train_on_difficult: whether VOC's difficult boxes are trained on
-            (``DATASETS.TRAIN_ON_DIFFICULT``).
-        mask_format: "polygon" or "bitmask", where masks are trained (``INPUT.MASK_FORMAT``).
+        names: the names of registered data sets.
+        filter_empty: whether to leave out images without a box to train on. Boxes that COCO marks
+            as crowds are never trained on.
+        train_on_difficult: whether to train on boxes that VOC marks as difficult.
+        mask_format: "polygon" or "bitmask" if masks are trained, else None.
 
     Raises:
-        UserError: no data set is named, one is not annotated, or none has a box; or an object has
-            no mask, or a run-length encoded one that is to be a polygon, where masks are trained.
+        UserError: no data set is named, a data set is not annotated, or no data set has a box. If
+            masks are trained: an object has no mask, or ``mask_format`` is "polygon" but a mask is
+            run-length encoded.
     """
     names = list(names)
     if not names:
-        raise UserError("DATASETS.TRAIN is empty; name the data sets to train on")
+        raise _error("{names} is empty; name the data sets to train on")
     bare = [name for name in names if not MetadataCatalog.get(name).get("annotated", True)]
     if bare:
-        raise UserError(f"DATASETS.TRAIN {bare} has no annotated box to train on; take it out")
+        raise _error("{names} {bare} has no annotated box to train on; take it out", bare=bare)
     dicts = get_detection_dataset_dicts(names, filter_empty=False)
     if not any(image.get("annotations") for image in dicts):
-        raise UserError(f"DATASETS.TRAIN {names} has no annotated box to train on")
+        raise _error("{names} {value} has no annotated box to train on", value=names)
     if train_on_difficult:
         dicts = [_with_difficult(image) for image in dicts]
     if filter_empty:
         dicts = filter_images_with_only_crowd_annotations(dicts)
     if not dicts:
-        raise UserError(f"DATASETS.TRAIN {names} has only boxes that are difficult or crowds")
+        raise _error("{names} {value} has only boxes that are difficult or crowds", value=names)
     if mask_format:
         for image in dicts:
             _check_masks(image, mask_format)
     return dicts
 
 
+def _error(template: str, **values: object) -> ArgumentError:
+    return ArgumentError("training_dicts", template, **values)
+
+
 def _check_masks(image: dict, mask_format: str) -> None:
+    file_name = image["file_name"]
     masks = [box.get("segmentation") for box in image["annotations"] if not box.get("iscrowd")]
     if not all(masks):
-        raise UserError(
-            f"{image['file_name']}: an object has no mask, which MODEL.MASK_ON True needs; add it "
-            "to the annotations, or set MODEL.MASK_ON False"
+        # The argument that turns masks on belongs to the mapper.
+        raise ArgumentError(
+            "BoxMapper",
+            "{file_name}: an object has no mask, but {use_instance_mask} is True; add the mask to "
+            "the annotations, or set {use_instance_mask} to False",
+            file_name=file_name,
         )
     if mask_format == "polygon" and not all(isinstance(mask, list) for mask in masks):
-        raise UserError(
-            f"{image['file_name']}: a mask is run-length encoded; set INPUT.MASK_FORMAT bitmask"
+        raise _error(
+            "{file_name}: a mask is run-length encoded; set {mask_format} to 'bitmask'",
+            file_name=file_name,
         )
+
+
+def _with_difficult(image: dict) -> dict:
+    # Our loader sets iscrowd on difficult boxes, and Detectron2 leaves out boxes with iscrowd.
+    annotations = [
+        {**box, "iscrowd": 0} if box.get("difficult") else box for box in image["annotations"]
+    ]
+    return {**image, "annotations": annotations}
 
 
 def resumable_train_loader(
@@ -92,25 +109,27 @@ def resumable_train_loader(
     aspect_ratio_grouping: bool = True,
     **kwargs: Any,
 ) -> Iterable[list[dict]]:
-    """Detectron2's loader, with the batches of an uninterrupted training from ``start_iter`` on.
+    """Build Detectron2's training loader, except that it can start at any iteration.
 
-    They are the same to the last bit, augmentation included, whatever the number of workers.
+    From ``start_iter`` on, its batches are bitwise equal to the batches of an uninterrupted
+    training, including augmentation, for any number of workers.
 
     Args:
-        dataset: dicts, as of :func:`training_dicts`.
-        mapper: of such a dict to what the model takes; may draw from Python, numpy and torch.
-        total_batch_size: of all processes together.
-        seed: of the shuffle and of what the mapper draws.
+        dataset: the result of :func:`training_dicts`.
+        mapper: maps a dataset dict to the model's input. It may draw random numbers from Python,
+            numpy and torch.
+        total_batch_size: number of images in a batch, over all processes.
+        seed: seed of the shuffle and of the mapper's random numbers.
         start_iter: how many batches to skip.
-        aspect_ratio_grouping: whether the images of a batch are all wide, or none is.
-        kwargs: the others of :func:`build_detection_train_loader`.
+        aspect_ratio_grouping: whether to keep wide images and tall ones in separate batches.
+        kwargs: further arguments of :func:`build_detection_train_loader`.
 
     Raises:
-        UserError: a batch that the processes cannot share equally.
+        UserError: the processes cannot share a batch equally.
     """
     check_batch_size(total_batch_size)
     sampler = ResumableSampler(
-        # As in Detectron2's own grouping, whose unfinished batches are lost when interrupted.
+        # Detectron2 groups by the same rule, but an interruption loses its unfinished batches.
         [aspect_ratio_grouping and image["width"] > image["height"] for image in dataset],
         batch_size=total_batch_size // comm.get_world_size(),
         seed=seed,
@@ -122,23 +141,19 @@ def resumable_train_loader(
         sampler=sampler,
         total_batch_size=total_batch_size,
         aspect_ratio_grouping=False,
-        seed=seed,  # else it draws one where the model draws
+        seed=seed,  # without a seed, the loader would draw one from the model's generator
         **kwargs,
     )
 
 
 def check_batch_size(total_batch_size: int) -> None:
-    """Raise a UserError for a batch that the processes cannot share equally."""
-    if total_batch_size % comm.get_world_size():
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {total_batch_size}, which {comm.get_world_size()} processes "
-            "cannot share equally; choose a multiple of it"
+    """Raise a UserError if the processes cannot share a batch equally."""
+    num_processes = comm.get_world_size()
+    if total_batch_size % num_processes:
+        raise ArgumentError(
+            "check_batch_size",
+            "{total_batch_size} is {value}, which {num_processes} processes cannot share equally; "
+            "choose a multiple of {num_processes}",
+            value=total_batch_size,
+            num_processes=num_processes,
         )
-
-
-def _with_difficult(image: dict) -> dict:
-    # The loader sets iscrowd on difficult boxes, by which Detectron2 leaves them out.
-    annotations = [
-        {**box, "iscrowd": 0} if box.get("difficult") else box for box in image["annotations"]
-    ]
-    return {**image, "annotations": annotations}

@@ -1,4 +1,4 @@
-"""Reads annotations in PASCAL VOC's format: an XML file an image."""
+"""Reads annotations in PASCAL VOC's format: one XML file for each image."""
 
 import logging
 import math
@@ -27,23 +27,24 @@ def load_voc(
     ids: Iterable[str] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Detectron2's dataset dicts of images with VOC annotations.
+    """Load images with VOC annotations as Detectron2's dataset dicts.
 
-    VOC's pixel indices, 1-based and inclusive, become coordinates: xmin and ymin lose 1. A
-    difficult box has ``difficult`` and ``iscrowd`` 1, so that Detectron2 leaves it out in training
-    and COCO's and VOC's evaluation count it neither as a hit nor as a miss.
+    VOC counts pixels from 1 and includes the last pixel of a box, so 1 is subtracted from xmin and
+    ymin. A difficult box has ``difficult`` and ``iscrowd`` 1: Detectron2 leaves it out in training,
+    and the evaluations of COCO and VOC ignore it.
 
     Args:
         images: folder of the image files.
-        annotations: folder of the XML files; may be the same.
-        ids: stems of the XML files to read; by default all in the folder.
-        class_names: position is ``category_id``; by default all that occur, in natural order.
+        annotations: folder of the XML files; it may be the same folder.
+        ids: stems of the XML files to read. None: all XML files in the folder.
+        class_names: the classes in order; the index of a class becomes its ``category_id``. None:
+            all classes that occur, in natural order.
 
     Returns:
-        Dicts, without "annotations" if there is no XML file for any of ``ids``.
+        Dataset dicts. They have no "annotations" if none of ``ids`` has an XML file.
 
     Raises:
-        UserError: files that are missing or malformed.
+        UserError: a file is missing or malformed.
     """
     records = read_voc(images, annotations, ids=ids)
     names = records.class_names if class_names is None else class_names
@@ -51,7 +52,11 @@ def load_voc(
 
 
 def split_ids(root: str | os.PathLike, split: str) -> list[str]:
-    """The image ids in ``ImageSets/Main/<split>.txt``; only the first column counts."""
+    """Read the image ids from the first column of ``ImageSets/Main/<split>.txt``.
+
+    Raises:
+        UserError: the file is missing, empty or not text; the message lists the splits.
+    """
     path = Path(root) / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         splits = ", ".join(natural_sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
@@ -60,7 +65,7 @@ def split_ids(root: str | os.PathLike, split: str) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
-    # A repeated id would be two images to the loader and one to the evaluators.
+    # Repeated ids are dropped: the loader would read two images, but the evaluators only one.
     ids = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
     if not ids:
         raise UserError(f"{path}: the split is empty; write one image id a line")
@@ -73,7 +78,7 @@ def read_voc(
     *,
     ids: Iterable[str] | None = None,
 ) -> Records:
-    """As `load_voc`, with the classes' names, and boxes and sizes as the files give them."""
+    """Read files for `load_voc`, without numbering classes or checking boxes and image sizes."""
     images, annotations = Path(images), Path(annotations)
     image_files = _find_images(images)
     if ids is None:
@@ -82,7 +87,9 @@ def read_voc(
             raise UserError(f"{annotations}: no .xml file there; name the folder of annotations")
     xml_files = {image_id: annotations / f"{image_id}.xml" for image_id in ids}
     if not any(path.is_file() for path in xml_files.values()):
-        logger.warning(f"{annotations}: none of the {len(xml_files)} .xml files is there; no truth")
+        logger.warning(
+            f"{annotations}: none of the {len(xml_files)} .xml files is there; no ground truth"
+        )
         return Records([_bare(i, image_files, images) for i in xml_files], [], None)
     records = [_read_image(i, path, image_files, images) for i, path in xml_files.items()]
     found = {box["category"] for record in records for box in record["annotations"]}
@@ -90,13 +97,14 @@ def read_voc(
 
 
 def _find_images(folder: Path) -> dict[str, Path]:
-    """The image files in a folder, by their name and by their stem."""
+    """Find the image files of a folder, by their names and by their stems."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of images; correct the path")
     paths = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES]
     if not paths:
         raise UserError(f"{folder}: no image there; put {', '.join(_IMAGE_SUFFIXES)} files in it")
-    # Of several with one stem the first suffix is kept, so it has to come last.
+    # If several files have the same stem, the last one in the dict wins. So the preferred suffix,
+    # the first one, must come last.
     paths.sort(key=lambda path: _IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {path.stem: path for path in paths} | {path.name: path for path in paths}
 
@@ -119,7 +127,8 @@ def _read_image(
 ) -> dict[str, Any]:
     root = _parse(path)
     stated = Path((root.findtext("filename") or "").strip()).name
-    # <filename> is often stale: it decides only where it agrees or nothing else does.
+    # <filename> is often out of date, so it counts only if its stem is the id, or if no image
+    # file has the id.
     agrees = stated in image_files and Path(stated).stem == image_id
     image = image_files.get(stated if agrees or image_id not in image_files else image_id)
     if image is None:

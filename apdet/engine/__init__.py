@@ -1,4 +1,4 @@
-"""Training and evaluation: Detectron2's loop, with what a long training asks of it."""
+"""Training and evaluation: Detectron2's loop with exact resuming, a dry run and a report."""
 
 from apdet.engine.trainer import Trainer
 

@@ -1,38 +1,67 @@
 """Training steps in mixed precision, on any device."""
 
 import time
+from collections.abc import Iterable
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 
-from apdet.errors import UserError
+from apdet.errors import ArgumentError
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def build_stepper(cfg: CfgNode, model: nn.Module, data_loader, optimizer) -> SimpleTrainer:
-    """What runs a training step, as ``SOLVER.AMP`` has it.
+def build_stepper(
+    model: nn.Module,
+    data_loader: Iterable,
+    optimizer: torch.optim.Optimizer,
+    *,
+    precision: str = "",
+    device: str = "cpu",
+) -> SimpleTrainer:
+    """Build the object that makes the training steps, Detectron2's or ours.
+
+    Args:
+        model: maps a batch to its losses. It must be on ``device``.
+        data_loader: the batches.
+        optimizer: the optimizer of the model.
+        precision: "float16" or "bfloat16" for mixed precision; empty: float32.
+        device: the device of the model, such as "cuda".
 
     Raises:
-        UserError: ``SOLVER.AMP.PRECISION`` is neither "float16" nor "bfloat16".
+        ArgumentError: an unknown ``precision``.
     """
-    if not cfg.SOLVER.AMP.ENABLED:
+    if not precision:
         return SimpleTrainer(model, data_loader, optimizer)
-    name = cfg.SOLVER.AMP.PRECISION
-    if name not in _PRECISIONS:
-        raise UserError(f"SOLVER.AMP.PRECISION is {name!r}; choose one of {list(_PRECISIONS)}")
-    device = torch.device(cfg.MODEL.DEVICE).type
+    if precision not in _PRECISIONS:
+        raise ArgumentError(
+            "build_stepper",
+            "{precision} is {value!r}; choose one of {choices}",
+            value=precision,
+            choices=list(_PRECISIONS),
+        )
     return AutocastTrainer(
-        model, data_loader, optimizer, device=device, precision=_PRECISIONS[name]
+        model,
+        data_loader,
+        optimizer,
+        device=torch.device(device).type,
+        precision=_PRECISIONS[precision],
     )
 
 
 class AutocastTrainer(AMPTrainer):
-    """Detectron2's mixed-precision step on any device, and without a loss scale in bfloat16."""
+    """Detectron2's mixed-precision step, but on any device. In bfloat16 it scales no loss."""
 
-    def __init__(self, model, data_loader, optimizer, *, device: str, precision: torch.dtype):
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable,
+        optimizer: torch.optim.Optimizer,
+        *,
+        device: str,
+        precision: torch.dtype,
+    ):
         scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)
         super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=precision)
         self.device = device
@@ -51,6 +80,6 @@ class AutocastTrainer(AMPTrainer):
         self.grad_scaler.update()
 
     def load_state_dict(self, state_dict: dict) -> None:
-        # A training begun in another precision has no loss scale to go on with.
+        # A checkpoint of a training in another precision has no loss scale.
         scale = state_dict.get("grad_scaler") or self.grad_scaler.state_dict()
         super().load_state_dict({**state_dict, "grad_scaler": scale})

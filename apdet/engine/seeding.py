@@ -1,4 +1,6 @@
-"""Seeds by which a resumed training draws what an uninterrupted one would have drawn."""
+"""Seeds that give a resumed training the random numbers of an uninterrupted one."""
+
+from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -8,17 +10,17 @@ from apdet.data.stream import derived_seed
 
 
 class StepSeeder(HookBase):
-    """Seeds each step on its own, in each process, for what a model draws: RoIs, say."""
+    """Sets the seed of each step in each process, for models that draw random numbers."""
 
     def __init__(self, seed: int):
-        """Args: ``seed`` of the training, which a resumed one takes from its checkpoint."""
+        """Set the seed of the training. A resumed training takes it from its checkpoint."""
         self.seed = seed
 
-    def before_step(self):
+    def before_step(self) -> None:
         seed_all_rng(derived_seed(self.seed, self.trainer.iter, comm.get_rank()))
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seed = state_dict["seed"]

@@ -1,174 +1,161 @@
-"""Detectron2's training loop, with what a long training on one's own data asks of it."""
+"""Detectron2's training loop with exact resuming, the best checkpoint and a report."""
 
 import logging
 import weakref
+from typing import Any
 
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import DefaultTrainer, TrainerBase, hooks
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import SimpleTrainer, TrainerBase
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.modeling import build_model
+from detectron2.evaluation import verify_results
 from detectron2.utils import comm
+from torch import nn
 
-import apdet.modeling  # noqa: F401  registers the meta-architectures
-from apdet.checkpoint.checkpointer import build_checkpointer
-from apdet.config import scale_to_batch_size
-from apdet.data.mapper import build_mapper
-from apdet.data.training import check_batch_size, resumable_train_loader, training_dicts
-from apdet.engine.hooks import BestCheckpointer, RankingPrinter
+from apdet.checkpoint import Checkpointer, resolve_weights_classes
+from apdet.config.plan import TrainingPlan
+from apdet.config.yaml_plan import plan_from_yaml
+from apdet.engine.evaluation import report
+from apdet.engine.hooks import build_hooks
 from apdet.engine.mixed_precision import build_stepper
+from apdet.engine.model import build_model
 from apdet.engine.seeding import StepSeeder
-from apdet.errors import UserError
-from apdet.evaluation import build_evaluator
-from apdet.evaluation.build import inference_folder
-from apdet.modeling.cls_loss import cls_loss_name
-from apdet.modeling.tta import with_test_time_augmentation
-from apdet.report import write_report
+from apdet.errors import ArgumentError
 
 logger = logging.getLogger(__name__)
 
 
-class Trainer(DefaultTrainer):
-    """Detectron2's default trainer with what a long training asks of it.
+class Trainer(TrainerBase):
+    """Trains the detector of a plan.
 
-    * the same batches and draws after ``resume_or_load`` as without the interruption;
-    * mixed precision and several processes on any device;
-    * a schedule that follows the batch size (``SOLVER.REFERENCE_BATCH_SIZE``);
-    * ``model_best.pth`` by ``TEST.BEST_CHECKPOINT_METRIC``, and a report at the end.
+    * A resumed training has the batches and random numbers of an uninterrupted one.
+    * Mixed precision and several processes work on any device.
+    * ``model_best.pth`` is kept, and a report is written at the end.
+
+    Attributes:
+        results: the results of the last evaluation, see :func:`apdet.engine.evaluation.evaluate`.
     """
 
-    def __init__(self, cfg):
-        # As DefaultTrainer.__init__, which leaves no seam for the parts that differ here.
-        TrainerBase.__init__(self)
-        self.cfg = cfg = scale_to_batch_size(cfg)
-        self.seeder = StepSeeder(cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed())
-        model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg, seed=self.seeder.seed)
-        # DistributedDataParallel takes no device_ids for a model on the CPU.
-        devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
-        model = create_ddp_model(model, broadcast_buffers=False, **devices)
-        self._trainer = build_stepper(cfg, model, data_loader, optimizer)
-        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = build_checkpointer(
-            cfg, model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
-        )
-        self.start_iter = 0
-        self.max_iter = cfg.SOLVER.MAX_ITER
-        self.register_hooks(self.build_hooks())
+    def __init__(self, plan: TrainingPlan | CfgNode):
+        """Build all parts of the training.
 
-    @classmethod
-    def build_model(cls, cfg):
-        """The model of the config, on its device; what it is is left to ``--dry-run`` to say."""
-        model = build_model(cfg)
-        num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        logger.info(
-            "%s with %s, %s trained parameters",
-            cfg.MODEL.META_ARCHITECTURE,
-            cls_loss_name(model),
-            f"{num_trained:,}",
-        )
-        if cfg.TEST.AUG.ENABLED:
-            with_test_time_augmentation(cfg, model)  # says now, not later, what is wrong
-        return model
-
-    @classmethod
-    def build_train_loader(cls, cfg, *, seed: int = 0, start_iter: int = 0):
-        """Training batches; those of an uninterrupted training from iteration ``start_iter`` on.
-
-        With another ``DATALOADER.SAMPLER_TRAIN`` than Detectron2's default they start anew.
+        Args:
+            plan: the plan, or a YAML config whose data sets are registered.
 
         Raises:
-            UserError: a batch that the processes cannot share equally.
+            UserError: a part of the training cannot be built.
         """
-        dataset, mapper = training_dicts(cfg), build_mapper(cfg, is_train=True)
-        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-            check_batch_size(cfg.SOLVER.IMS_PER_BATCH)
-            return build_detection_train_loader(cfg, dataset=dataset, mapper=mapper)
-        return resumable_train_loader(
-            dataset,
-            mapper=mapper,
-            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            seed=seed,
-            start_iter=start_iter,
-            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-        )
-
-    @classmethod
-    def build_test_loader(cls, cfg, dataset_name):
-        mapper = build_mapper(cfg, is_train=False)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
-
-    @classmethod
-    def build_evaluator(cls, cfg, dataset_name, output_folder=None):
-        return build_evaluator(cfg, dataset_name, output_folder)
-
-    @classmethod
-    def test_with_tta(cls, cfg, model) -> dict:
-        """Evaluate on several copies of each image, by ``TEST.AUG``.
-
-        Returns:
-            As `test`, with the suffix "_TTA" to each name, so that both may stand side by side.
-        """
-        model = with_test_time_augmentation(cfg, model)
-        cfg = cfg.clone()
-        cfg.defrost()
-        # The copies are made of the image as it is, not of one resized already.
-        cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.FIXED_SIZE_TEST = 0, []
-        evaluators = [
-            cls.build_evaluator(cfg, name, inference_folder(cfg, name, tta=True))
-            for name in cfg.DATASETS.TEST
-        ]
-        logger.info("Evaluating with TEST.AUG; names of results end in _TTA")
-        results = cls.test(cfg, model, evaluators)
-        return {f"{name}_TTA": result for name, result in results.items()}
-
-    def build_hooks(self):
-        built = super().build_hooks()
-        built.insert(0, self.seeder)
-        writer = [built.pop()] if comm.is_main_process() else []
-        if self.cfg.TEST.AUG.ENABLED:
-
-            def test_with_tta():
-                results = self.test_with_tta(self.cfg, self.model)
-                self._last_eval_results.update(results)
-                return results
-
-            # After the training alone, whatever TEST.EVAL_PERIOD: it takes many times as long.
-            built.append(hooks.EvalHook(0, test_with_tta))
-        if writer:
-            metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
-            built.append(BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
-        return [*built, *writer]
-
-    def build_writers(self):
-        return [*super().build_writers(), RankingPrinter()]
-
-    def resume_or_load(self, resume: bool = True) -> None:
-        """As in :class:`DefaultTrainer`; a resumed training also resumes its stream of images."""
-        super().resume_or_load(resume)
-        if self.start_iter > 0:
-            self._trainer.reset_data_loader(
-                lambda: self.build_train_loader(
-                    self.cfg, seed=self.seeder.seed, start_iter=self.start_iter
+        super().__init__()
+        self.plan = plan = plan_from_yaml(plan) if isinstance(plan, CfgNode) else plan
+        self.seeder = StepSeeder(plan.seed if plan.seed >= 0 else comm.shared_random_seed())
+        self.start_iter, self.max_iter = 0, plan.schedule.max_iter
+        self.results: dict[str, Any] = {}
+        with plan.naming_keys():
+            self._trainer = self._build_stepper()
+            self.scheduler = plan.build_lr_scheduler(self._trainer.optimizer)
+            self.checkpointer = Checkpointer(
+                self.model,
+                plan.output_dir,
+                allow_mismatch=plan.weights.allow_mismatch,
+                classes=plan.classes,
+                weights_classes=resolve_weights_classes(plan.weights.classes),
+                trainer=weakref.proxy(self),
+            )
+            self.register_hooks(
+                build_hooks(
+                    plan,
+                    model=self.model,
+                    scheduler=self.scheduler,
+                    checkpointer=self.checkpointer,
+                    seeder=self.seeder,
+                    results=self.results,
                 )
             )
 
-    def train(self):
-        """Train, evaluate, and write the report; returns the results of the last evaluation.
+    def _build_stepper(self) -> SimpleTrainer:
+        plan = self.plan
+        model = build_model(plan)
+        optimizer = plan.build_optimizer(model)
+        data_loader = plan.build_train_loader(seed=self.seeder.seed)
+        # DistributedDataParallel takes no device_ids for a model on the CPU.
+        devices = {"device_ids": None} if plan.device == "cpu" else {}
+        model = create_ddp_model(model, **plan.ddp, **devices)
+        return build_stepper(
+            model, data_loader, optimizer, precision=plan.precision, device=plan.device
+        )
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, inside DistributedDataParallel if there are several processes."""
+        return self._trainer.model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the model."""
+        return self._trainer.optimizer
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from the last checkpoint in the output folder, or load the plan's weights.
+
+        Args:
+            resume: whether to continue from a checkpoint if there is one. The batches then continue
+                where the interrupted training stopped.
 
         Raises:
-            UserError: the loss or the weights are not finite any more.
+            UserError: the checkpoint or the weights cannot be loaded.
         """
-        try:
-            super().train()
-        except FloatingPointError as error:
-            last = self.checkpointer.get_checkpoint_file() or "none yet"
-            raise UserError(
-                f"iteration {self.iter}: {error}. Last good checkpoint: {last}. "
-                "Try a lower SOLVER.BASE_LR, or SOLVER.CLIP_GRADIENTS.ENABLED True"
-            ) from error
-        if comm.is_main_process():
-            paths = write_report(self.cfg, self._last_eval_results)
-            logger.info("Training is done. See %s", ", ".join(str(path) for path in paths))
-        return self._last_eval_results
+        with self.plan.naming_keys():
+            self.checkpointer.resume_or_load(self.plan.weights.path, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+            self._trainer.reset_data_loader(
+                lambda: self.plan.build_train_loader(
+                    seed=self.seeder.seed, start_iter=self.start_iter
+                )
+            )
+
+    def train(self) -> dict[str, Any]:
+        """Train, evaluate, and write the report.
+
+        Returns:
+            The results of the last evaluation.
+
+        Raises:
+            UserError: the loss or a weight is NaN or infinite.
+        """
+        with self.plan.naming_keys():
+            try:
+                super().train(self.start_iter, self.max_iter)
+            except FloatingPointError as error:
+                raise self._divergence(error) from error
+        logger.info("Training is done.")
+        report(self.plan, self.results)
+        if self.plan.expected_results and comm.is_main_process():
+            verify_results(self.plan.config, self.results)
+        return self.results
+
+    def _divergence(self, error: FloatingPointError) -> ArgumentError:
+        return ArgumentError(
+            "TrainingPlan",
+            "iteration {iteration}: {error}. Last good checkpoint: {last}. "
+            "Try a lower {base_lr}, or {clip_gradients}",
+            iteration=self.iter,
+            error=error,
+            last=self.checkpointer.get_checkpoint_file() or "none yet",
+        )
+
+    def run_step(self) -> None:
+        """Make one step of the optimizer."""
+        self._trainer.iter = self.iter
+        self._trainer.run_step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The iteration and the state of the optimizer and the hooks."""
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the result of `state_dict`."""
+        super().load_state_dict(state_dict)
+        # apdet 0.1 saved trainings of Python configs without the key "_trainer".
+        stepper = state_dict.get("_trainer", state_dict)
+        self._trainer.load_state_dict({k: v for k, v in stepper.items() if k != "hooks"})

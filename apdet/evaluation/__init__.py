@@ -1,4 +1,4 @@
-"""What a detector's predictions are worth: evaluators, matching, the operating point."""
+"""Evaluates detections: metrics, matching, the operating point and submission archives."""
 
 from apdet.evaluation.build import build_evaluator
 

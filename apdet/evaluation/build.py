@@ -1,4 +1,4 @@
-"""The evaluators of a data set."""
+"""Builds the evaluators of a data set."""
 
 import logging
 import os
@@ -14,16 +14,21 @@ from apdet.evaluation.voc import VOCEvaluator
 logger = logging.getLogger(__name__)
 
 
-def inference_folder(cfg: CfgNode, dataset_name: str, *, tta: bool = False) -> str:
-    """Where the predictions on a data set are kept; those of ``TEST.AUG`` with ``tta``."""
-    return os.path.join(cfg.OUTPUT_DIR, "inference_TTA" if tta else "inference", dataset_name)
+def inference_folder(output_dir: str | os.PathLike, dataset_name: str, *, tta: bool = False) -> str:
+    """The folder for the predictions on a data set.
+
+    Args:
+        output_dir: the folder of the training.
+        dataset_name: the name of a registered data set.
+        tta: whether the predictions were made with test-time augmentation.
+    """
+    return os.path.join(output_dir, "inference_TTA" if tta else "inference", dataset_name)
 
 
 def _from_config(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> dict:
-    output_folder = output_folder or inference_folder(cfg, dataset_name)
     return {
         "dataset_name": dataset_name,
-        "output_folder": output_folder,
+        "output_folder": output_folder or inference_folder(cfg.OUTPUT_DIR, dataset_name),
         "masks": cfg.MODEL.MASK_ON,
         "keypoints": cfg.MODEL.KEYPOINT_ON,
         "keypoint_oks_sigmas": cfg.TEST.KEYPOINT_OKS_SIGMAS,
@@ -39,16 +44,18 @@ def build_evaluator(
     keypoints: bool = False,
     keypoint_oks_sigmas: Sequence[float] = (),
 ) -> DatasetEvaluators:
-    """COCO's metrics for every data set, and VOC's for one in VOC format with annotations.
+    """Build the evaluators of a data set: COCO's metrics, and VOC's metrics if it is in VOC format.
 
-    With a config as first argument, ``output_folder`` is by default `inference_folder`.
+    If the data set has no annotations, its predictions are written, but nothing is measured.
+    ``build_evaluator(cfg, dataset_name, output_folder=None)`` reads the other arguments from a
+    YAML config, and by default writes predictions to `inference_folder`.
 
     Args:
-        dataset_name: as registered.
-        output_folder: where predictions go.
-        masks: whether masks are measured, too, where every object has one.
-        keypoints: whether keypoints are measured, too.
-        keypoint_oks_sigmas: of each keypoint; empty: COCO's own.
+        dataset_name: the name of a registered data set.
+        output_folder: the folder for the predictions.
+        masks: whether to measure masks too, if every object has a mask.
+        keypoints: whether to measure keypoints too.
+        keypoint_oks_sigmas: the OKS sigma of each keypoint; empty: COCO's sigmas.
     """
     metadata = MetadataCatalog.get(dataset_name)
     tasks = ["bbox", *["segm"] * masks, *["keypoints"] * keypoints]
@@ -57,13 +64,14 @@ def build_evaluator(
             dataset_name, output_folder, tasks=tasks, kpt_oks_sigmas=keypoint_oks_sigmas
         )
     ]
-    # "pascal_voc" are the sets that Detectron2 registers by itself.
+    # "pascal_voc" marks the data sets that Detectron2 registers by itself.
     if metadata.get("evaluator_type") in ("voc", "pascal_voc") and metadata.get("annotated", True):
         evaluators.append(VOCEvaluator(dataset_name))
         if metadata.evaluator_type == "pascal_voc":
             logger.warning(
-                f"{dataset_name}: Detectron2's loader does not say which boxes are difficult, so "
-                "they count as misses and AP is below that of the literature. Register the folder "
-                "under DATASETS.REGISTER for VOC's own measure."
+                f"{dataset_name}: Detectron2's loader does not say which boxes are difficult. They "
+                "count as misses if they are not detected, so AP is lower than in the literature. "
+                "Register the folder as a data set of your own in format voc to measure AP as "
+                "VOC does."
             )
     return DatasetEvaluators(evaluators)

@@ -1,4 +1,4 @@
-"""COCO's AP for any data set, by Detectron2's evaluator and the official pycocotools."""
+"""Measures COCO's AP on any data set, with Detectron2's evaluator and pycocotools."""
 
 import contextlib
 import io
@@ -21,18 +21,18 @@ def build_coco_evaluator(
     tasks: Sequence[str] = ("bbox",),
     kpt_oks_sigmas: Sequence[float] = (),
 ) -> COCOEvaluator:
-    """An evaluator whose results are AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent.
+    """Build an evaluator of AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent.
 
-    Predictions are written to ``coco_instances_results.json`` in ``output_dir``. A data set
-    without annotations gets no results. A metric is nan where there is no object to find, and 0
-    where there are objects but no detections. Boxes with ``iscrowd`` are neither hits nor misses.
+    Predictions are written to ``coco_instances_results.json`` in ``output_dir``. Without
+    annotations there are no results. A metric is nan if there are no objects for it, and 0 if there
+    are objects but no detections. Objects with ``iscrowd`` are ignored.
 
     Args:
-        dataset_name: as registered.
-        output_dir: where predictions go.
-        tasks: of "bbox", "segm" and "keypoints"; "segm" is left out, with a warning, for a data
-            set of which some object has no mask.
-        kpt_oks_sigmas: of COCO's keypoints; empty: COCO's own.
+        dataset_name: the name of a registered data set.
+        output_dir: the folder for the predictions.
+        tasks: some of "bbox", "segm" and "keypoints". "segm" is dropped, with a warning, if an
+            object of the data set has no mask.
+        kpt_oks_sigmas: the OKS sigma of each keypoint; empty: COCO's sigmas.
     """
     return _Evaluator(
         dataset_name,
@@ -45,7 +45,9 @@ def build_coco_evaluator(
 
 
 class _Evaluator(COCOEvaluator):
-    """Detectron2's evaluator, made to work for every data set that a user may bring."""
+    """Detectron2's evaluator with corrections for data sets of users."""
+
+    _tasks: list[str]
 
     def __init__(self, dataset_name: str, **kwargs: Any) -> None:
         metadata = MetadataCatalog.get(dataset_name)
@@ -53,14 +55,14 @@ class _Evaluator(COCOEvaluator):
         try:
             super().__init__(dataset_name, **kwargs)
         finally:
-            # Detectron2 leaves the file that it converted to in the global catalog, where the
-            # next evaluator, with another output folder, would take it for the data set's own.
+            # Detectron2 converts the data set to a file in COCO's format and leaves its path in
+            # the global catalog. The next evaluator would read that file as the ground truth.
             if converted and "json_file" in vars(metadata):
                 del metadata.json_file
-        # Neither source has an "annotations" entry if unannotated; a converted one also lacks it
-        # if it merely has no objects.
-        has_entry = converted or "annotations" in self._coco_api.dataset
-        self._do_evaluation = has_entry and metadata.get("annotated", True)
+        # A user's file without "annotations" is a data set without ground truth. A converted file
+        # also lacks the entry if the data set merely has no objects.
+        may_be_annotated = converted or "annotations" in self._coco_api.dataset
+        self._do_evaluation = may_be_annotated and metadata.get("annotated", True)
         self._kpt_oks_sigmas = kwargs.get("kpt_oks_sigmas", ())
         objects = self._coco_api.dataset.get("annotations", [])
         if "segm" in self._tasks and not all(a.get("segmentation") for a in objects):
@@ -70,7 +72,7 @@ class _Evaluator(COCOEvaluator):
             self._tasks = [task for task in self._tasks if task != "segm"]
 
     def _eval_predictions(self, predictions: list[dict], img_ids: list | None = None) -> None:
-        # Not in __init__: Detectron2 learns the classes of a COCO file when it first loads it.
+        # Not in __init__: Detectron2 reads the classes of a COCO file when it first loads it.
         ids = self._metadata.get("thing_dataset_id_to_contiguous_id")
         _complete_annotations(self._coco_api, ids)
         super()._eval_predictions(predictions, img_ids=img_ids)
@@ -79,23 +81,23 @@ class _Evaluator(COCOEvaluator):
         self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None
     ) -> dict[str, float]:
         if coco_eval is None:
-            logger.warning("The model detected nothing at all.")
+            logger.warning("The model did not detect anything.")
             coco_eval = _evaluate_no_detections(self._coco_api, iou_type)
-        # COCOeval's order, by category id; that of the metadata's classes may be another.
+        # COCOeval orders classes by category id; the metadata may have another order.
         categories = self._coco_api.loadCats(coco_eval.params.catIds)
         class_names = [category["name"] for category in categories]
         results = super()._derive_coco_results(coco_eval, iou_type, class_names)
-        if len(class_names) == 1:  # which Detectron2 leaves out
+        if len(class_names) == 1:  # Detectron2 leaves out the AP of a single class
             results[f"AP-{class_names[0]}"] = results["AP"]
         return results
 
 
 def _complete_annotations(coco: COCO, category_ids: dict[int, int] | None) -> None:
-    """Give a user's COCO file what COCOeval relies on, and leave out what the model cannot know.
+    """Add what COCOeval needs to a user's file, and drop categories that the model does not know.
 
     Args:
-        coco: changed in place.
-        category_ids: the categories to keep, as keys; None: all.
+        coco: the ground truth, changed in place.
+        category_ids: the keys are the categories to keep; None: keep all.
     """
     dataset = coco.dataset
     if category_ids is not None:
@@ -103,7 +105,7 @@ def _complete_annotations(coco: COCO, category_ids: dict[int, int] | None) -> No
     known = {category["id"] for category in dataset["categories"]}
     annotations = [a for a in dataset.get("annotations", []) if a["category_id"] in known]
     for number, annotation in enumerate(annotations, 1):
-        annotation["id"] = number  # COCOeval takes an id of 0 for "not matched"
+        annotation["id"] = number  # to COCOeval an id of 0 means "not matched"
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     dataset["annotations"] = annotations
@@ -111,13 +113,13 @@ def _complete_annotations(coco: COCO, category_ids: dict[int, int] | None) -> No
         coco.createIndex()
 
 
-def _evaluate_no_detections(truth: COCO, iou_type: str) -> COCOeval:
-    """COCOeval on no detections at all, which ``COCO.loadRes`` cannot make."""
-    nothing = COCO()
-    nothing.dataset = {**truth.dataset, "annotations": []}
+def _evaluate_no_detections(ground_truth: COCO, iou_type: str) -> COCOeval:
+    """Run COCOeval on an empty list of detections, which ``COCO.loadRes`` cannot read."""
+    detections = COCO()
+    detections.dataset = {**ground_truth.dataset, "annotations": []}
     with contextlib.redirect_stdout(io.StringIO()):
-        nothing.createIndex()
-    coco_eval = COCOeval(truth, nothing, iou_type)
+        detections.createIndex()
+    coco_eval = COCOeval(ground_truth, detections, iou_type)
     coco_eval.evaluate()
     coco_eval.accumulate()
     coco_eval.summarize()

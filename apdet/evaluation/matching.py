@@ -1,4 +1,4 @@
-"""Which detection finds which object, by the rule of PASCAL VOC."""
+"""Matches detections to ground truth by the rule of PASCAL VOC."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -8,11 +8,12 @@ import torch
 from detectron2.structures import BoxMode
 from torchvision.ops import box_iou
 
-HIT, FALSE_POSITIVE, IGNORED = 1, 0, -1
+TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
+HIT = TRUE_POSITIVE  # the name in apdet 0.1
 
 
 class Detections(NamedTuple):
-    """What was detected in one image; the boxes are XYXY, in pixels."""
+    """The detections in one image. Boxes are XYXY, in pixels."""
 
     boxes: np.ndarray  # (D, 4) float64
     scores: np.ndarray  # (D,) float64
@@ -20,23 +21,31 @@ class Detections(NamedTuple):
 
 
 class Objects(NamedTuple):
-    """What there is in one image; the boxes are XYXY, in pixels."""
+    """The ground truth of one image. Boxes are XYXY, in pixels.
+
+    VOC's difficult objects and COCO's crowds are ignored. A detection of an ignored object is
+    neither a true nor a false positive, and a missed ignored object is not an error.
+    """
 
     boxes: np.ndarray  # (M, 4) float64
     classes: np.ndarray  # (M,) int64
-    ignored: np.ndarray  # (M,) bool. VOC's difficult and COCO's crowd boxes: neither hit nor miss
+    ignored: np.ndarray  # (M,) bool
 
 
 class Verdicts(NamedTuple):
-    """All detections of a data set, judged."""
+    """All detections of a data set, each with its verdict."""
 
     scores: np.ndarray  # (D,) float64
     classes: np.ndarray  # (D,) int64
-    verdicts: np.ndarray  # (D,) int64 in {HIT, FALSE_POSITIVE, IGNORED}
+    verdicts: np.ndarray  # (D,) int64 in {TRUE_POSITIVE, FALSE_POSITIVE, IGNORED}
 
 
 def read_objects(dataset_dicts: Iterable[Mapping[str, Any]]) -> dict[Hashable, Objects]:
-    """The objects of each image, by image id, from Detectron2's dataset dicts."""
+    """Read the ground truth from Detectron2's dataset dicts.
+
+    Returns:
+        {image id: ground truth}.
+    """
     return {image["image_id"]: _objects_of(image) for image in dataset_dicts}
 
 
@@ -56,61 +65,68 @@ def match_detections(
     *,
     iou_threshold: float = 0.5,
 ) -> Verdicts:
-    """Judge every detection against the objects of its class in its image.
+    """Match every detection to the ground truth of its class in its image.
 
-    A verdict depends on detections of higher score alone, so it stays when those of lower score
-    are taken away.
+    The verdict on a detection depends only on detections with higher scores. So verdicts do not
+    change when detections with low scores are removed.
 
     Args:
-        detections: of each image, by image id. Images may be absent.
-        objects: of each image, by image id.
-        iou_threshold: a detection finds its best object if their IoU is above this.
+        detections: {image id: detections}. Images without detections may be absent.
+        objects: {image id: ground truth} of every image.
+        iou_threshold: a detection matches the object with the highest IoU if that IoU is above
+            this threshold.
     """
-    verdicts = []
-    for image_id, found in detections.items():
-        there = objects[image_id]
-        of_image = np.full(len(found.scores), FALSE_POSITIVE, dtype=np.int64)
-        for k in np.unique(found.classes):
-            mine, theirs = found.classes == k, there.classes == k
-            of_image[mine] = _match(
-                found.boxes[mine],
-                found.scores[mine],
-                there.boxes[theirs],
-                there.ignored[theirs],
-                iou_threshold,
-            )
-        verdicts.append(of_image)
-    found = detections.values()
+    of_images = detections.values()
+    verdicts = [
+        _match_image(detected, objects[image_id], iou_threshold)
+        for image_id, detected in detections.items()
+    ]
     return Verdicts(
-        np.concatenate([np.empty(0), *(f.scores for f in found)]),
-        np.concatenate([np.empty(0, dtype=np.int64), *(f.classes for f in found)]),
-        np.concatenate([np.empty(0, dtype=np.int64), *verdicts]),
+        np.concatenate([np.empty(0), *(detected.scores for detected in of_images)]),
+        np.concatenate([np.empty(0, np.int64), *(detected.classes for detected in of_images)]),
+        np.concatenate([np.empty(0, np.int64), *verdicts]),
     )
 
 
-def _match(
+def _match_image(detections: Detections, ground_truth: Objects, iou_threshold: float) -> np.ndarray:
+    """The verdicts (D,) on the detections of one image, in their order."""
+    verdicts = np.full(len(detections.scores), FALSE_POSITIVE, dtype=np.int64)
+    for k in np.unique(detections.classes):
+        of_class = detections.classes == k
+        gt_of_class = ground_truth.classes == k
+        verdicts[of_class] = _match_class(
+            detections.boxes[of_class],
+            detections.scores[of_class],
+            ground_truth.boxes[gt_of_class],
+            ground_truth.ignored[gt_of_class],
+            iou_threshold,
+        )
+    return verdicts
+
+
+def _match_class(
     boxes: np.ndarray,
     scores: np.ndarray,
-    true_boxes: np.ndarray,
-    ignored: np.ndarray,
+    gt_boxes: np.ndarray,
+    gt_ignored: np.ndarray,
     iou_threshold: float,
 ) -> np.ndarray:
-    """Verdicts (D,) on the detections of one class in one image, in the order they come in."""
+    """The verdicts (D,) on the detections of one class in one image, in their order."""
     verdicts = np.full(len(boxes), FALSE_POSITIVE, dtype=np.int64)
-    if len(true_boxes) == 0:
+    if len(gt_boxes) == 0:
         return verdicts
-    # Boxes are 0-based and half-open. VOC's files count pixels from 1 and include the last one, so
-    # VOC's "+ 1" in each side length is just xmax - xmin here: plain IoU is the same number.
-    iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(true_boxes)).nan_to_num().numpy()
+    # Boxes are 0-based and half-open here. VOC's files count pixels from 1 and include the last
+    # one, so VOC adds 1 to each side length. Both give the same IoU.
+    iou = box_iou(torch.from_numpy(boxes), torch.from_numpy(gt_boxes)).nan_to_num().numpy()
     best = iou.argmax(axis=1)  # (D,)
-    taken = np.zeros(len(true_boxes), dtype=bool)
+    taken = np.zeros(len(gt_boxes), dtype=bool)
     for i in np.argsort(-scores, kind="stable"):
-        # A detection whose best object is taken does not fall back on its second best.
+        # If the best object is taken, the second best one is not tried: that is VOC's rule.
         if iou[i, best[i]] <= iou_threshold:
             continue
-        if ignored[best[i]]:
+        if gt_ignored[best[i]]:
             verdicts[i] = IGNORED
         elif not taken[best[i]]:
-            verdicts[i] = HIT
+            verdicts[i] = TRUE_POSITIVE
             taken[best[i]] = True
     return verdicts

@@ -1,10 +1,16 @@
-"""The score from which on detections are worth showing."""
+"""Finds the operating point of a detector: the score threshold for showing detections."""
 
 from collections.abc import Hashable, Mapping
 
 import numpy as np
 
-from apdet.evaluation.matching import HIT, IGNORED, Detections, Objects, match_detections
+from apdet.evaluation.matching import (
+    IGNORED,
+    TRUE_POSITIVE,
+    Detections,
+    Objects,
+    match_detections,
+)
 
 
 def best_f1_threshold(
@@ -13,30 +19,33 @@ def best_f1_threshold(
     *,
     iou_threshold: float = 0.5,
 ) -> tuple[float, float] | None:
-    """The score threshold, one for all classes, of the highest F1 on a data set, and that F1.
+    """Find the score threshold, one for all classes, with the highest F1 on a data set.
 
-    Scores of a ranking are no probabilities, so no fixed threshold suits all detectors. With the
-    detections of a score at or above the threshold,
+    A detector trained by ranking does not give probabilities, so no fixed threshold suits all
+    detectors. For the detections with a score at or above the threshold,
 
-        F1 = 2 hits / (detections + objects)
+        F1 = 2 true positives / (detections + objects)
+
+    Ignored objects, and detections that match them, do not count.
 
     Args:
-        detections: of each image, by image id. Images may be absent.
-        objects: of each image, by image id; those to ignore, and what hits them, do not count.
-        iou_threshold: a hit has an IoU above this.
+        detections: {image id: detections}. Images without detections may be absent.
+        objects: {image id: ground truth} of every image.
+        iou_threshold: a true positive has an IoU above this threshold.
 
     Returns:
-        (threshold, F1), the highest threshold of those equally good; None if nothing is hit.
+        (threshold, F1). If several thresholds are equally good, the highest one. None if no
+        detection is a true positive.
     """
-    num_objects = sum(int((~there.ignored).sum()) for there in objects.values())
+    num_objects = sum(int((~ground_truth.ignored).sum()) for ground_truth in objects.values())
     scores, _, verdicts = match_detections(detections, objects, iou_threshold=iou_threshold)
     scores, verdicts = scores[verdicts != IGNORED], verdicts[verdicts != IGNORED]
-    if not (verdicts == HIT).any():
+    if not (verdicts == TRUE_POSITIVE).any():
         return None
     order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], np.cumsum(verdicts[order] == HIT)
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + num_objects)
-    # A threshold cannot part detections of equal score: only the last of them is a choice.
-    choices = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
-    best = choices[f1[choices].argmax()]
+    scores, num_true_positives = scores[order], np.cumsum(verdicts[order] == TRUE_POSITIVE)
+    f1 = 2 * num_true_positives / (np.arange(1, len(scores) + 1) + num_objects)
+    # A threshold cannot separate detections of equal score: only the last of them is a candidate.
+    candidates = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
+    best = candidates[f1[candidates].argmax()]
     return float(scores[best]), float(f1[best])

@@ -1,4 +1,4 @@
-"""Predictions as Detectron2's COCO evaluator leaves them on the disk."""
+"""Reads the predictions that Detectron2's COCO evaluator writes."""
 
 import json
 import os
@@ -15,41 +15,45 @@ from apdet.evaluation.matching import Detections
 def read_predictions(
     predictions_json: str | os.PathLike, metadata: Metadata, image_ids: set[Hashable]
 ) -> dict[Hashable, Detections]:
-    """The detections of each image that has any, by image id.
+    """Read the detections on a data set from a file.
 
     Args:
-        predictions_json: a file in COCO's format of results.
-        metadata: of the data set; its ``thing_dataset_id_to_contiguous_id``, if there is one, takes
-            the category ids of the file to classes.
-        image_ids: those of the data set.
+        predictions_json: a file in COCO's format for results.
+        metadata: Detectron2's metadata of the data set. Its ``thing_dataset_id_to_contiguous_id``
+            maps the category ids of the file to classes. Without it, the category ids are classes.
+        image_ids: the ids of all images of the data set.
+
+    Returns:
+        {image id: detections} of each image with a detection.
 
     Raises:
-        UserError: not such a file, or not one of this data set.
+        UserError: the file has another format, or its predictions are on another data set.
     """
     classes = metadata.get("thing_dataset_id_to_contiguous_id")
     if classes is None:
         classes = {k: k for k in range(len(metadata.thing_classes))}
-    of_image: dict[Hashable, list[tuple]] = {}
+    by_image: dict[Hashable, list[tuple]] = {}
     try:
         for result in json.loads(Path(predictions_json).read_text()):
             x, y, width, height = result["bbox"]
             box = (x, y, x + width, y + height)
-            found = of_image.setdefault(result["image_id"], [])
-            found.append((box, result["score"], classes[result["category_id"]]))
+            detections = by_image.setdefault(result["image_id"], [])
+            detections.append((box, result["score"], classes[result["category_id"]]))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{predictions_json}: not predictions in COCO's format on {metadata.name}: {error!r}"
         ) from error
-    if strangers := of_image.keys() - image_ids:
+    if unknown_ids := by_image.keys() - image_ids:
         raise UserError(
-            f"{predictions_json}: predictions on image {next(iter(strangers))!r}, which is not in "
-            f"{metadata.name}; evaluate again to renew them"
+            f"{predictions_json}: predictions on image {next(iter(unknown_ids))!r}, which is not "
+            f"in {metadata.name}; evaluate again to renew the file"
         )
-    return {image_id: _stack(found) for image_id, found in of_image.items()}
+    return {image_id: _stack(detections) for image_id, detections in by_image.items()}
 
 
-def _stack(found: list[tuple]) -> Detections:
-    boxes, scores, classes = zip(*found, strict=True)
+def _stack(detections: list[tuple]) -> Detections:
+    """Stack (box, score, class) of the detections of one image."""
+    boxes, scores, classes = zip(*detections, strict=True)
     return Detections(
         np.array(boxes, dtype=np.float64),
         np.array(scores, dtype=np.float64),

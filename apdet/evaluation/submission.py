@@ -1,4 +1,4 @@
-"""Predictions as evaluation servers take them, on sets whose annotations are not public."""
+"""Writes archives for the evaluation servers of test sets without public annotations."""
 
 import io
 import logging
@@ -19,21 +19,24 @@ logger = logging.getLogger(__name__)
 
 
 def write_submission(dataset_name: str, folder: str | os.PathLike, method: str) -> Path | None:
-    """Pack the predictions in a folder for the server of their data set, if there is one.
+    """Pack the predictions in a folder for the evaluation server of the data set, if it has one.
 
-    That is VOC's for `voc_2012_test`, which gets ``results_VOC2012_test.tar.gz``, and COCO's for
-    the test sets of COCO, as ``detections_<set>_<method>_results.zip``.
+    Predictions on ``voc_2012_test`` are packed for VOC's server: ``results_VOC2012_test.tar.gz``.
+    Predictions on a test set of COCO are packed for COCO's server:
+    ``detections_<set>_<method>_results.zip``.
 
     Args:
-        dataset_name: as registered.
-        folder: where the evaluator left ``coco_instances_results.json``; the archive goes there.
+        dataset_name: the name of a registered data set.
+        folder: the folder with the evaluator's ``coco_instances_results.json``. The archive is
+            written there too.
         method: the name of the detector, in letters and digits.
 
     Returns:
-        The archive; None for a data set without a server.
+        The path of the archive; None if the data set has no server.
 
     Raises:
-        UserError: no predictions, some that are not on this data set, or no archive to be written.
+        UserError: there are no predictions, they are on another data set, or the archive cannot be
+            written.
     """
     metadata = MetadataCatalog.get(dataset_name)
     predictions = Path(folder) / "coco_instances_results.json"
@@ -55,7 +58,7 @@ def write_submission(dataset_name: str, folder: str | os.PathLike, method: str) 
 
 
 def _coco_test_set(metadata: Metadata) -> str | None:
-    """COCO's own name, such as "test-dev2017", by its file of images without annotations."""
+    """COCO's name of a test set, such as "test-dev2017", from the name of its file of images."""
     stem = Path(metadata.get("json_file") or "").stem
     return stem.removeprefix("image_info_") if stem.startswith("image_info_test") else None
 
@@ -77,7 +80,7 @@ def _write_voc(predictions: Path, metadata: Metadata) -> Path:
     with tarfile.open(temporary, "w:gz") as archive:
         for k, name in enumerate(metadata.thing_classes):
             text = "".join(_voc_lines(detections, k)).encode()
-            # "comp4" is detection by a model that was trained on whatever data.
+            # "comp4" is VOC's name for detection by a model trained on any data.
             entry = tarfile.TarInfo(f"results/VOC{year}/Main/comp4_det_{split}_{name}.txt")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text))
@@ -85,11 +88,11 @@ def _write_voc(predictions: Path, metadata: Metadata) -> Path:
 
 
 def _voc_lines(detections: Mapping[Hashable, Detections], k: int) -> Iterator[str]:
-    """``<image id> <score> <xmin> <ymin> <xmax> <ymax>`` of each detection of a class."""
-    for image_id in sorted(detections):
-        found = detections[image_id]
-        mine = found.classes == k
-        for (x0, y0, x1, y1), score in zip(found.boxes[mine], found.scores[mine], strict=True):
-            # VOC counts pixels from 1 and includes the last one: the inverse of apdet.data.voc.
-            # Nine decimals, as scores that were trained by ranking may lie close together.
+    """Format each detection of class k: ``<image id> <score> <xmin> <ymin> <xmax> <ymax>``."""
+    for image_id in sorted(detections, key=str):
+        boxes, scores, classes = detections[image_id]
+        of_class = classes == k
+        for (x0, y0, x1, y1), score in zip(boxes[of_class], scores[of_class], strict=True):
+            # VOC counts pixels from 1 and includes the last pixel: the inverse of apdet.data.voc.
+            # Nine decimals, because training by ranking may give scores that lie close together.
             yield f"{image_id} {score:.9f} {x0 + 1:.3f} {y0 + 1:.3f} {x1:.3f} {y1:.3f}\n"

@@ -1,4 +1,4 @@
-"""PASCAL VOC's average precision for data sets of any layout."""
+"""Measures PASCAL VOC's average precision on data sets in any format."""
 
 import logging
 from collections import OrderedDict
@@ -12,7 +12,13 @@ from detectron2.evaluation.pascal_voc_evaluation import voc_ap
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
 
-from apdet.evaluation.matching import HIT, IGNORED, Detections, match_detections, read_objects
+from apdet.evaluation.matching import (
+    IGNORED,
+    TRUE_POSITIVE,
+    Detections,
+    match_detections,
+    read_objects,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,43 +30,45 @@ def voc_average_precision(
     *,
     iou_threshold: float = 0.5,
 ) -> dict[str, np.ndarray]:
-    """Average precision of each class by the two rules of PASCAL VOC.
+    """Compute the average precision of each class by the two rules of PASCAL VOC.
 
-    "11point" (VOC 2007) is the mean over the recalls r = 0, 0.1 .. 1 of the best precision at a
-    recall of at least r; "area" (since VOC 2010) is the area under that interpolated precision.
+    The interpolated precision at a recall r is the best precision at any recall of at least r.
+    "11point" (VOC 2007) is its mean over r = 0, 0.1 .. 1. "area" (since VOC 2010) is the area under
+    its curve.
 
     Args:
-        detections: of each image, by image id. Images may be absent.
-        dataset_dicts: Detectron2's. An annotation with ``iscrowd`` is neither a hit nor a miss.
+        detections: {image id: detections}. Images without detections may be absent.
+        dataset_dicts: Detectron2's dataset dicts. Objects with ``iscrowd`` are ignored.
         num_classes: K.
-        iou_threshold: a hit has an IoU above this.
+        iou_threshold: a true positive has an IoU above this threshold.
 
     Returns:
-        {"11point": (K,), "area": (K,)} in [0, 1], nan for a class without an object.
+        {"11point": (K,), "area": (K,)} float64 in [0, 1]; nan for a class without objects.
     """
     objects = read_objects(dataset_dicts)
     num_objects = np.zeros(num_classes, dtype=np.int64)
-    for there in objects.values():
-        num_objects += np.bincount(there.classes[~there.ignored], minlength=num_classes)
+    for ground_truth in objects.values():
+        counted = ground_truth.classes[~ground_truth.ignored]
+        num_objects += np.bincount(counted, minlength=num_classes)
     scores, classes, verdicts = match_detections(detections, objects, iou_threshold=iou_threshold)
 
     result = {rule: np.full(num_classes, np.nan) for rule in ("11point", "area")}
     for k in np.flatnonzero(num_objects):
-        mine = (classes == k) & (verdicts != IGNORED)
-        hits = verdicts[mine][np.argsort(-scores[mine], kind="stable")] == HIT
-        num_hits = np.cumsum(hits)
-        recall = num_hits / num_objects[k]
-        precision = num_hits / np.arange(1, len(hits) + 1)
+        of_class = (classes == k) & (verdicts != IGNORED)
+        order = np.argsort(-scores[of_class], kind="stable")
+        num_true_positives = np.cumsum(verdicts[of_class][order] == TRUE_POSITIVE)
+        recall = num_true_positives / num_objects[k]
+        precision = num_true_positives / np.arange(1, len(order) + 1)
         result["11point"][k] = voc_ap(recall, precision, use_07_metric=True)
         result["area"][k] = voc_ap(recall, precision, use_07_metric=False)
     return result
 
 
 class VOCEvaluator(DatasetEvaluator):
-    """VOC's AP at IoU 0.5, in percent, for any data set in Detectron2's catalogs."""
+    """Measures VOC's AP at IoU 0.5, in percent, on any data set in Detectron2's catalogs."""
 
     def __init__(self, dataset_name: str) -> None:
-        """Evaluate on the data set registered under this name."""
+        """Set the name of the registered data set."""
         self._dataset_name = dataset_name
         self.reset()
 
@@ -77,16 +85,19 @@ class VOCEvaluator(DatasetEvaluator):
             )
 
     def evaluate(self) -> OrderedDict:
-        """The results; empty on all processes but the first. All processes have to call it.
+        """Gather the detections of all processes, and measure AP. All processes must call this.
 
         Returns:
-            {"voc": {"mAP50_11point", "mAP50_area", "AP50_area-<class>" of each class}}. Classes
-            without an object are nan and left out of the means.
+            {"voc": {"mAP50_11point", "mAP50_area", "AP50_area-<class>" of each class}}. The AP of
+            a class without objects is nan and left out of the means. Empty on all processes but
+            the first.
         """
         shards = comm.gather(self._detections, dst=0)
         if not comm.is_main_process():
             return OrderedDict()
-        detections = {image_id: found for shard in shards for image_id, found in shard.items()}
+        detections = {
+            image_id: detected for shard in shards for image_id, detected in shard.items()
+        }
         dataset_dicts = DatasetCatalog.get(self._dataset_name)
         class_names = MetadataCatalog.get(self._dataset_name).thing_classes
         aps = voc_average_precision(detections, dataset_dicts, len(class_names))
@@ -98,6 +109,6 @@ class VOCEvaluator(DatasetEvaluator):
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean over those that are not nan; nan, without a warning, if all are."""
+    """The mean over the values that are not nan; nan, without a warning, if all are nan."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float("nan")

@@ -1,4 +1,7 @@
-"""What scores and targets have to be, and how the errors say that they are not."""
+"""Checks scores and targets, and raises an error if a loss cannot be computed from them.
+
+Each check makes the host wait for the device once, in `to_host`.
+"""
 
 import math
 
@@ -13,59 +16,72 @@ def check_shapes(logits: Tensor, targets: Tensor) -> None:
 
 
 def check_scores(logits: Tensor, targets: Tensor) -> None:
-    """Refuse scores and targets that no loss can be computed from.
+    """Check scores and targets of the same shape, (*).
 
     Raises:
-        ValueError: shapes that differ, or a target above 1.
-        FloatingPointError: scores that are NaN or infinite; the message counts them.
+        ValueError: the shapes differ, or a target is above 1.
+        FloatingPointError: scores are NaN or infinite; the message counts them.
     """
     check_shapes(logits, targets)
-    fault = fault_of(logits, total(logits).item(), targets, int((targets > 1).sum()))
-    if fault is not None:
-        raise fault
+    error = find_error(logits, *to_host(total(logits), bounds(targets)[1]))
+    if error is not None:
+        raise error
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Refuse scores of classes, (*, K+1), and labels, (*), that no loss can be computed from.
+    """Check scores of classes, (*, K+1), and labels, (*).
 
     Raises:
-        ValueError: shapes that do not fit, or a label above K.
-        FloatingPointError: scores that are NaN or infinite; the message counts them.
+        ValueError: the shapes do not fit, or a label is above K.
+        FloatingPointError: scores are NaN or infinite; the message counts them.
     """
     if logits.shape[:-1] != labels.shape:
         raise ValueError(
             f"logits {tuple(logits.shape)} must have the shape of labels {tuple(labels.shape)} "
             "and one dimension more, the classes"
         )
-    fault = fault_of(logits, total(logits).item(), labels, 0)
-    if fault is not None:
-        raise fault
+    sum_of_scores, largest_label = to_host(total(logits), bounds(labels)[1])
     background = logits.shape[-1] - 1
-    if labels.numel() and labels.max() > background:
-        raise ValueError(f"labels lie in -1 to {background}, got {labels.max().item()}")
+    error = find_error(logits, sum_of_scores, 0)
+    if error is None and largest_label > background:
+        error = ValueError(f"labels lie in -1 to {background}, got {largest_label:g}")
+    if error is not None:
+        raise error
 
 
 def total(scores: Tensor) -> Tensor:
-    """The sum of all scores, (): the cheapest look at all. If it is finite, every score is."""
+    """The sum of all scores, (). If the sum is finite, every score is: this is a cheap check."""
     return scores.sum(dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
-def fault_of(scores: Tensor, total: float, labels: Tensor, num_above_one: int) -> Exception | None:
-    """The error to raise, if there is one.
+def bounds(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest target, () each; both are 0 if there is no target."""
+    if not targets.numel():
+        return targets.new_zeros(()), targets.new_zeros(())
+    smallest, largest = (targets.byte() if targets.dtype == torch.bool else targets).aminmax()
+    return smallest, largest
+
+
+def to_host(*facts: Tensor) -> list[float]:
+    """Copy several numbers, () each, to the host in one step, so that it waits only once."""
+    return torch.stack([fact.double() for fact in facts]).tolist()
+
+
+def find_error(scores: Tensor, total: float, largest: float) -> Exception | None:
+    """Find the error to raise, if there is one.
 
     Args:
         scores: (*) float.
-        total: their sum, not finite if one of them is not.
-        labels: (*) targets of all scores, or at least of all positives.
-        num_above_one: how many of these are above 1.
+        total: the sum of the scores.
+        largest: the largest target.
     """
     if not math.isfinite(total):
         num_nan, num_inf = int(torch.isnan(scores).sum()), int(torch.isinf(scores).sum())
-        if num_nan + num_inf > 0:  # else the sum overflowed
+        if num_nan + num_inf > 0:  # if not, only the sum has overflowed
             return FloatingPointError(
                 f"{num_nan} of {scores.numel()} logits are NaN and {num_inf} are infinite: "
                 "training has diverged (try a lower learning rate) or the input is not finite"
             )
-    if num_above_one:
-        return ValueError(f"targets lie in {{-1, 0, 1}}, got {labels.max().item()}")
+    if not largest <= 1:
+        return ValueError(f"targets lie in {{-1, 0, 1}}, got {largest:g}")
     return None

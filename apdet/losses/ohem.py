@@ -5,9 +5,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from apdet.losses.checks import check_labels
+from apdet.losses.interface import declare
 from apdet.losses.sampling import background_loss, sample_negatives
 
 
+@declare(softmax=True, needs=("normalizer",))
 def ohem_loss(
     logits: Tensor,
     labels: Tensor,
@@ -18,21 +20,21 @@ def ohem_loss(
     """Softmax cross entropy of the positives and of each image's hardest negatives.
 
     Liu et al., "SSD: Single Shot MultiBox Detector", arXiv:1512.02325, Eq. 3 and "Hard negative
-    mining". The hardest negatives are those with the largest loss.
+    mining". The hardest negatives are the ones with the largest loss.
 
     Args:
-        logits: (*, R, K+1) float, before the softmax. The last class is the background. Each
-            entry of * is an image.
+        logits: (*, R, K+1) float, before the softmax, for R anchors of each image. The last class
+            is the background.
         labels: (*, R) int64. -1 ignored, 0 to K-1 the class of a positive, K background.
-        neg_pos_ratio: how many negatives to keep for each positive of an image. Must be > 0.
-        normalizer: what the sum is divided by; None: the number of positives, at least 1.
+        neg_pos_ratio: number of negatives to keep for each positive of an image. Must be > 0.
+        normalizer: divisor of the sum, a number or (). None: the number of positives, at least 1.
 
     Returns:
         () float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: shapes that do not fit, a label above K, or ``neg_pos_ratio`` not above 0.
-        FloatingPointError: logits that are NaN or infinite.
+        ValueError: the shapes do not fit, a label is above K, or ``neg_pos_ratio`` is not above 0.
+        FloatingPointError: a logit is NaN or infinite.
     """
     check_labels(logits, labels)
     background = logits.shape[-1] - 1

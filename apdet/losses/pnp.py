@@ -1,15 +1,16 @@
-"""PNP-loss: penalise only the negatives before each positive (arXiv:2102.04640)."""
+"""PNP-loss: penalise the number of negatives above each positive (arXiv:2102.04640)."""
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from apdet.losses.ranking.error_driven import ranking_loss
-from apdet.losses.ranking.steps import build_step
+from apdet.losses.interface import declare
+from apdet.losses.ranking import choose_step, ranking_loss
 
 VARIANTS = ("O", "I_u", "I_b", "D_s", "D_q")
 
 
+@declare(needs=("group",))
 def pnp_loss(
     logits: Tensor,
     targets: Tensor,
@@ -18,11 +19,11 @@ def pnp_loss(
     b: float = 1.0,
     alpha: float = 2.0,
     step: str = "piecewise",
-    delta: float = 1.0,
-    k: float = 0.5,
+    delta: float | None = None,
+    k: float | None = None,
     group: ProcessGroup | None = None,
 ) -> Tensor:
-    """A function of the number of negatives in front, with the error-driven gradient.
+    """Penalise the number of negatives above each positive, with the error-driven gradient.
 
     Li et al., "Rethinking the Optimization of Average Precision: Only Penalizing Negative Instances
     before Positive Ones is Enough", AAAI 2022. With R_i = sum_{j in N} H(s_j - s_i) the loss is the
@@ -36,33 +37,34 @@ def pnp_loss(
         D_q       1 - (1 + R)^-alpha             alpha (1 + R)^-(alpha + 1)   (Eqs. 11, 13)
 
     The paper's Eqs. 6 and 7 contradict each other: the derivative of Eq. 7, (1 + R) log(1 + R), is
-    log(1 + R) + 1. Eq. 6 is kept, since the paper sets out from it and from its being zero where
-    the loss is; the loss is its integral, Eq. 7 less R.
+    log(1 + R) + 1. We use Eq. 6, because the paper starts from it, and because it is zero where the
+    loss is zero. The loss is the integral of Eq. 6, which is Eq. 7 minus R.
 
-    The paper ranks hundreds of images, a detector 10^5 to 10^7 scores. The default D_s moves a
-    positive by R / (1 + R) at most, as the AP-loss does. O, I_u and I_b move it the more the worse
-    it stands, up to R log(1 + R): clip gradients, or lower the learning rate. D_q lets go of it:
-    where R is large, as at the start of a training, nothing moves.
+    The paper ranks hundreds of images, but a detector ranks 10^5 to 10^7 scores, so R can be large.
+    The update of a positive is -R f'(R) / |P|. For the default D_s, R f'(R) stays below 1, as for
+    the AP-loss. For O, I_u and I_b it grows with R, up to R log(1 + R): clip gradients, or lower
+    the learning rate. For D_q it goes to 0 as R grows, so positives with a large R, as at the start
+    of a training, hardly move.
 
     Args:
         logits: (*) float. Any shape: all entries compete in one ranking, before the sigmoid.
         targets: (*) any dtype, of the same shape. 1 positive, 0 negative, -1 ignored.
         variant: one of "O", "I_u", "I_b", "D_s", "D_q".
-        b: of I_b, whose derivative is bounded by 1 / b. Must be > 0.
-        alpha: steepness of D_q. Must be >= 1.
-        step: H, "piecewise" or "sigmoid", as in `ap_loss`.
-        delta: half-width of the piecewise step, in logits. Must be > 0.
-        k: width of the sigmoid step, in logits. Must be > 0.
-        group: processes to rank over as one, as in `ap_loss`; None: this one alone.
+        b: parameter of I_b; the derivative f' is below 1 / b. Must be > 0.
+        alpha: parameter of D_q. A larger value makes it steeper. Must be >= 1.
+        step: the step H, "piecewise" or "sigmoid", as in `ap_loss`.
+        delta: half-width of the piecewise step, in logits. Must be > 0; None: 1.
+        k: width of the sigmoid step, in logits. Must be > 0; None: 0.5.
+        group: the processes that rank together, as in `ap_loss`. None: only this process.
 
     Returns:
         () float32 (float64 for float64 logits), >= 0. Without a positive, or without a negative, it
         is 0 and its gradient is all zeros.
 
     Raises:
-        ValueError: an unknown ``variant`` or ``step``, a hyper-parameter out of range, or shapes
-            that differ.
-        FloatingPointError: logits that are NaN or infinite.
+        ValueError: ``variant`` or ``step`` is unknown, a hyper-parameter is out of range or belongs
+            to the other step, the shapes differ, or a target is above 1.
+        FloatingPointError: a logit is NaN or infinite.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
@@ -84,5 +86,5 @@ def pnp_loss(
             return log, 1 / (1 + rank_neg)
         return -torch.expm1(-alpha * log), alpha * torch.exp(-(alpha + 1) * log)
 
-    step = build_step(step, delta=delta, k=k)
-    return ranking_loss(logits, targets, criterion, step=step, group=group)
+    chosen = choose_step(step, delta=delta, k=k)
+    return ranking_loss(logits, targets, criterion, step=chosen, group=group)

@@ -1,4 +1,4 @@
-"""Which negatives a loss gets to see: the hardest, or any, so many for each positive."""
+"""Samples the hardest or random negatives, a given number for each positive."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,15 @@ def sample_negatives(
 ) -> Tensor:
     """Keep the hardest negatives of each image, and ignore the others.
 
-    Hard negative mining as of SSD (arXiv:1512.02325, 2.2). With random numbers for ``hardness`` it
-    is random sampling. An image without a positive keeps no negative.
+    This is the hard negative mining of SSD (arXiv:1512.02325, 2.2). With random numbers for
+    ``hardness`` it is random sampling. An image without a positive keeps no negative.
 
     Args:
-        labels: (*, R) int64. The class of each of an image's R anchors: -1 ignored, ``background``
-            a negative, 0 to ``background`` - 1 a positive.
-        hardness: (*, R) float. The negatives with the largest are kept.
+        labels: (*, R) int64, for R anchors of each image. -1 ignored, ``background`` a negative, 0
+            to ``background`` - 1 a positive.
+        hardness: (*, R) float. The negatives with the largest hardness are kept.
         background: the label of a negative.
-        neg_pos_ratio: how many negatives to keep for each positive of an image. Must be > 0.
+        neg_pos_ratio: number of negatives to keep for each positive of an image. Must be > 0.
 
     Returns:
         ``labels``, with -1 for the negatives that are not kept.
@@ -39,7 +39,7 @@ def sample_negatives(
 
 
 def background_loss(logits: Tensor) -> Tensor:
-    """The cross entropy of each anchor, were it a negative: its hardness in SSD.
+    """Compute the cross entropy of each anchor if it is a negative, which is its hardness in SSD.
 
     Args:
         logits: (*, K+1) float, before the softmax. The last class is the background.

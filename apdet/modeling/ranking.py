@@ -1,4 +1,4 @@
-"""The targets of a ranking over anchors and classes, and what is recorded of it."""
+"""Makes the targets of a ranking over anchors and classes, and records its AP in the log."""
 
 import torch
 from detectron2.utils.events import get_event_storage, has_event_storage
@@ -6,30 +6,30 @@ from torch import Tensor
 
 from apdet.losses import ap_loss
 
-# Detectron2's writers print every 20th iteration; the ranking is looked at as often.
+# The ranking is recorded every 20th iteration, which is when Detectron2's writers print.
 LOG_PERIOD = 20
 
 
 def ranking_targets(gt_labels: Tensor, num_classes: int) -> Tensor:
-    """Replicate the label of each anchor for every class, as the AP-loss paper does (Fig. 3).
+    """Make a target for each anchor and class, as in Fig. 3 of the AP-loss paper.
+
+    No shape depends on the values of the labels, so the host does not wait for the device.
 
     Args:
         gt_labels: (*) int64. -1 ignored, 0 to K-1 the class of a positive, K background.
         num_classes: K.
 
     Returns:
-        (*, K) int8. 1 for the class of a positive, -1 where the anchor is ignored, else 0: a
-        positive is a negative for the other classes.
-
-    Raises:
-        ValueError: a label above K.
+        (*, K) int8. 1 for the class of a positive, -1 for all classes of an ignored anchor, and 0
+        everywhere else, also for the other classes of a positive. A label above K gives a target of
+        2, which the losses of :mod:`apdet.losses` refuse.
     """
-    check_classes(gt_labels, num_classes)
-    targets = torch.zeros(*gt_labels.shape, num_classes, dtype=torch.int8, device=gt_labels.device)
-    targets[gt_labels < 0] = -1
-    positives = ((gt_labels >= 0) & (gt_labels != num_classes)).nonzero(as_tuple=True)
-    targets[*positives, gt_labels[positives]] = 1
-    return targets
+    # (*) The target of one class of each anchor: the class of a positive, else any class.
+    target = torch.where(gt_labels < num_classes, 1, 2 * (gt_labels > num_classes))
+    target = torch.where(gt_labels < 0, -1, target).to(torch.int8)
+    targets = target.clamp(max=0)[..., None].expand(*gt_labels.shape, num_classes)
+    classes = gt_labels.clamp(0, num_classes - 1).long()
+    return targets.scatter(-1, classes[..., None], target[..., None])
 
 
 def check_classes(gt_labels: Tensor, num_classes: int) -> None:
@@ -42,17 +42,17 @@ def check_classes(gt_labels: Tensor, num_classes: int) -> None:
 
 
 def logs_now() -> bool:
-    """Whether this is an iteration of Detectron2's training loop of which the ranking is logged."""
+    """Whether the ranking is recorded in this iteration of Detectron2's training loop."""
     return has_event_storage() and (get_event_storage().iter + 1) % LOG_PERIOD == 0
 
 
 @torch.no_grad()
 def log_ranking(logits: Tensor, targets: Tensor) -> None:
-    """Record the ranking's AP, and its positives and relevant negatives, in the event storage.
+    """Record the AP of the ranking and its numbers of positives and relevant negatives.
 
-    A negative is relevant if it stands less than 1 below the lowest positive or above it; it is
-    one that the AP-loss with delta 1 pushes down. The AP is the one of that loss, in percent,
-    whatever loss is trained.
+    The values go to Detectron2's event storage. The AP is one minus the AP-loss with delta 1, in
+    percent, whatever loss is trained. A negative is relevant if this AP-loss pushes it down, which
+    means that its logit is above the lowest positive minus 1.
 
     Args:
         logits: (*) float.

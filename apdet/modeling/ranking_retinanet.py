@@ -3,68 +3,34 @@
 from collections.abc import Sequence
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
 from detectron2.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from detectron2.modeling.meta_arch import RetinaNet
-from torch import nn
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
 
-from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.dense import (
-    decode_levels,
-    dense_kwargs,
-    detect,
-    first_normalizer,
-    level_thresholds,
-    update_normalizer,
-)
+from apdet.modeling.dense import RankingDenseDetector, feature_shapes
 from apdet.modeling.matcher import OverlapMatcher
 from apdet.modeling.retinanet_head import RankingRetinaNetHead
 
 
 @META_ARCH_REGISTRY.register()
-class RankingRetinaNet(RetinaNet):
+class RankingRetinaNet(RankingDenseDetector, RetinaNet):
     """RetinaNet (arXiv:1708.02002) with one ranking over the anchors and classes of a batch.
 
-    With ``focal_loss`` and the normaliser "ema" it trains as Detectron2's RetinaNet does.
+    With ``focal_loss`` and the normaliser "ema", the detector trains like Detectron2's RetinaNet.
+    It takes the arguments of :class:`RankingDenseDetector` and of :class:`RetinaNet`.
     """
 
-    @configurable
-    def __init__(
-        self,
-        *,
-        cls_loss: ClsLoss,
-        box_reg_loss_weight: float = 1.0,
-        loss_normalizer: str = "batch",
-        test_score_thresh_per_level: Sequence[float] = (),
-        **kwargs,
-    ):
-        """Build the detector.
-
-        Args:
-            cls_loss: the classification loss; the head gives each anchor its ``num_logits``.
-            box_reg_loss_weight: factor of the box loss.
-            loss_normalizer: what sums over anchors are divided by: "batch", the positives of the
-                batch, or "ema", Detectron2's moving average of them (kept in checkpoints).
-            test_score_thresh_per_level: score thresholds, one a level; empty: the same for all.
-            kwargs: those of :class:`RetinaNet`.
-        """
-        super().__init__(**kwargs)
-        self.cls_loss = cls_loss
-        self.box_reg_loss_weight = box_reg_loss_weight
-        self.test_score_thresh_per_level = level_thresholds(
-            test_score_thresh_per_level, self.head_in_features
-        )
-        # 100 is Detectron2's first value.
-        self.register_buffer("loss_normalizer", first_normalizer(loss_normalizer, 100.0))
+    initial_normalizer = 100.0
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """What ``cfg.MODEL.RETINANET`` and ``cfg.MODEL.CLS_LOSS`` say."""
-        node, kwargs = cfg.MODEL.RETINANET, dense_kwargs(cfg)
-        shapes = kwargs["backbone"].output_shape()
-        shapes = [shapes[name] for name in node.IN_FEATURES]
+        """Read ``cfg.MODEL.RETINANET``, ``ANCHOR_GENERATOR`` and ``CLS_LOSS``."""
+        node, kwargs = cfg.MODEL.RETINANET, super().from_config(cfg)
+        shapes = feature_shapes(kwargs)
         return {
             **kwargs,
             "head": cls.build_head(cfg, shapes, kwargs["cls_loss"].num_logits),
@@ -81,17 +47,23 @@ class RankingRetinaNet(RetinaNet):
 
     @classmethod
     def build_head(cls, cfg: CfgNode, shapes: list[ShapeSpec], num_logits: int) -> nn.Module:
-        """The head: (features of each level) -> (logits, deltas) of each level.
+        """Build the head: (features of each level) -> (logits, deltas) of each level.
 
         Args:
             cfg: the config.
-            shapes: of the features, from fine to coarse.
-            num_logits: of an anchor.
+            shapes: the shapes of the features, from fine to coarse.
+            num_logits: number of logits of an anchor.
         """
         return RankingRetinaNetHead(cfg, shapes, num_logits=num_logits)
 
-    def forward_training(self, images, features, predictions, gt_instances):
-        """Arguments and keys as in :meth:`RetinaNet.forward_training`."""
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """Compute the losses; arguments and result as in :meth:`RetinaNet.forward_training`."""
         logits, deltas = self._transpose_dense_predictions(
             predictions, [self.cls_loss.num_logits, 4]
         )
@@ -99,13 +71,21 @@ class RankingRetinaNet(RetinaNet):
         gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
         return self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
 
-    def losses(self, anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes):
-        """Arguments and keys as in :meth:`RetinaNet.losses`; one ranking spans the mini-batch."""
-        gt_labels = torch.stack(gt_labels)  # (N, R)
-        pos_mask = (gt_labels >= 0) & (gt_labels != self.num_classes)  # (N, R)
-        normalizer = update_normalizer(
-            self.loss_normalizer, self.cls_loss.positives_a_process(pos_mask.sum())
-        )
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Compute the losses, with one ranking over the batch.
+
+        Arguments and result are the same as for :meth:`RetinaNet.losses`.
+        """
+        labels = torch.stack(gt_labels)  # (N, R)
+        pos_mask = (labels >= 0) & (labels != self.num_classes)  # (N, R)
+        normalizer = self.update_normalizer(pos_mask)
         loss_box_reg = _dense_box_regression_loss(
             anchors,
             self.box2box_transform,
@@ -116,16 +96,16 @@ class RankingRetinaNet(RetinaNet):
             smooth_l1_beta=self.smooth_l1_beta,
         )
         return {
-            **self.cls_loss(pred_logits, gt_labels, normalizer=normalizer),
+            **self.cls_loss(pred_logits, labels, normalizer=normalizer),
             "loss_box_reg": self.box_reg_loss_weight * loss_box_reg / normalizer,
         }
 
-    def forward_inference(self, images, features, predictions):
-        """Arguments and result as in :meth:`RetinaNet.forward_inference`."""
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """Detect objects; arguments and result as in :meth:`RetinaNet.forward_inference`."""
         logits, deltas = self._transpose_dense_predictions(
             predictions, [self.cls_loss.num_logits, 4]
         )
         scores = [self.cls_loss.scores(level) for level in logits]
-        return detect(self, images, features, scores, deltas)
-
-    _decode_multi_level_predictions = decode_levels
+        return self.detect(images, features, scores, deltas)

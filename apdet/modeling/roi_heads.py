@@ -1,6 +1,7 @@
 """Faster and Cascade R-CNN whose second stage is trained with a loss of :mod:`apdet.losses`."""
 
 import math
+from typing import Any
 
 import torch.nn.functional as F  # noqa: N812
 from detectron2.config import CfgNode, configurable
@@ -17,33 +18,35 @@ from apdet.modeling.cls_loss import ClsLoss
 class RankingOutputLayers(FastRCNNOutputLayers):
     """Detectron2's box predictor with one ranking over the RoIs and classes of a batch.
 
-    As in section A4.3 of the AP-loss paper (arXiv:2008.07294): RoIs are replicated for every
-    class, and each has a sigmoid logit of its own. Boxes are predicted and trained as before.
+    With a ranking loss, each RoI has one sigmoid logit for each class, see section A4.3 of the
+    AP-loss paper (arXiv:2008.07294). Boxes are predicted and trained as in Detectron2.
     """
 
     @configurable
     def __init__(
-        self, input_shape: ShapeSpec, *, cls_loss: ClsLoss, prior_prob: float = 0.01, **kwargs
+        self, input_shape: ShapeSpec, *, cls_loss: ClsLoss, prior_prob: float = 0.01, **kwargs: Any
     ):
         """Build the predictor.
 
         Args:
-            input_shape: of the features of a RoI.
-            cls_loss: the classification loss; a RoI has its ``num_logits``. Its sampler, if any,
-                samples from the RoIs of the whole batch.
-            prior_prob: the probability that each sigmoid starts from.
-            kwargs: those of :class:`FastRCNNOutputLayers`, without ``num_classes``.
+            input_shape: the shape of the features of a RoI.
+            cls_loss: the classification loss. The predictor has its ``num_logits`` for each RoI.
+                If the loss has a sampler, it samples from the RoIs of the whole batch.
+            prior_prob: the probability of each class at the start, for losses over sigmoids.
+            kwargs: the arguments of :class:`FastRCNNOutputLayers`, except ``num_classes``.
         """
         super().__init__(input_shape, num_classes=cls_loss.num_classes, **kwargs)
         self.cls_loss = cls_loss
-        self.cls_score = nn.Linear(self.cls_score.in_features, cls_loss.num_logits)
-        nn.init.normal_(self.cls_score.weight, std=0.01)
+        # This replaces Detectron2's layer, which always has a logit for the background.
+        layer = nn.Linear(self.bbox_pred.in_features, cls_loss.num_logits)
+        nn.init.normal_(layer.weight, std=0.01)
         bias = 0.0 if cls_loss.softmax else -math.log((1 - prior_prob) / prior_prob)
-        nn.init.constant_(self.cls_score.bias, bias)
+        nn.init.constant_(layer.bias, bias)
+        self.cls_score = layer
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """What Detectron2's keys and ``cfg.MODEL.CLS_LOSS`` say."""
+        """Read the keys of Detectron2's class, ``CLS_LOSS`` and ``ROI_BOX_HEAD.PRIOR_PROB``."""
         kwargs = super().from_config(cfg, input_shape)
         cross_entropy = {"use_sigmoid_ce", "use_fed_loss"}
         cross_entropy |= {"get_fed_loss_cls_weights", "fed_loss_num_classes"}
@@ -58,10 +61,10 @@ class RankingOutputLayers(FastRCNNOutputLayers):
     def losses(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor]:
-        """Arguments and keys as in :meth:`FastRCNNOutputLayers.losses`."""
+        """Compute the losses; arguments and result as in :meth:`FastRCNNOutputLayers.losses`."""
         logits, deltas = predictions
         gt_classes = cat([p.gt_classes for p in proposals])
-        # An image without ground truths has no gt_boxes; the loss looks at none of its boxes.
+        # An image without ground truths has no gt_boxes, and the box loss uses none of its RoIs.
         gt_boxes = [p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes for p in proposals]
         losses = self.cls_loss([logits[None]], gt_classes[None])
         losses["loss_box_reg"] = self.box_reg_loss(
@@ -75,10 +78,11 @@ class RankingOutputLayers(FastRCNNOutputLayers):
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> list[Tensor]:
-        """Arguments as in :meth:`FastRCNNOutputLayers.predict_probs`.
+        """Compute the scores; arguments as in :meth:`FastRCNNOutputLayers.predict_probs`.
 
         Returns:
-            (R_i, K + 1) of each image: the scores, and 0 for the background, which no one reads.
+            (R_i, K + 1) for each image: the scores of the classes, and 0 for the background, which
+            Detectron2 does not read.
         """
         scores = F.pad(self.cls_loss.scores(predictions[0]), (0, 1))
         return list(scores.split([len(p) for p in proposals]))
@@ -87,6 +91,8 @@ class RankingOutputLayers(FastRCNNOutputLayers):
 @ROI_HEADS_REGISTRY.register()
 class RankingROIHeads(StandardROIHeads):
     """Detectron2's heads of Faster, Mask and Keypoint R-CNN with :class:`RankingOutputLayers`."""
+
+    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"  # see apdet.modeling.contract
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -98,7 +104,9 @@ class RankingROIHeads(StandardROIHeads):
 
 @ROI_HEADS_REGISTRY.register()
 class RankingCascadeROIHeads(CascadeROIHeads):
-    """Detectron2's heads of Cascade R-CNN with :class:`RankingOutputLayers`, a ranking a stage."""
+    """Detectron2's heads of Cascade R-CNN with a :class:`RankingOutputLayers` in each stage."""
+
+    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"  # see apdet.modeling.contract
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -116,7 +124,7 @@ def _check_loss(cfg: CfgNode) -> None:
     for key in ("USE_FED_LOSS", "USE_SIGMOID_CE"):
         if node[key]:
             raise UserError(
-                f"MODEL.ROI_BOX_HEAD.{key} chooses a loss of Detectron2's, and "
-                f"{cfg.MODEL.ROI_HEADS.NAME} takes that of MODEL.CLS_LOSS; set it to False, or "
-                "take MODEL.ROI_HEADS.NAME StandardROIHeads or CascadeROIHeads"
+                f"MODEL.ROI_BOX_HEAD.{key} chooses a loss of Detectron2, but "
+                f"{cfg.MODEL.ROI_HEADS.NAME} uses the loss of MODEL.CLS_LOSS; set it to False, or "
+                "set MODEL.ROI_HEADS.NAME to StandardROIHeads or CascadeROIHeads"
             )

@@ -1,6 +1,7 @@
 """SSD: its default boxes, its head, and the detector made of them (arXiv:1512.02325)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -14,18 +15,20 @@ from apdet.modeling.ranking_retinanet import RankingRetinaNet
 
 @ANCHOR_GENERATOR_REGISTRY.register()
 class DefaultBoxGenerator(DefaultAnchorGenerator):
-    """Default boxes (Section 2.2): of a level, squares of two sizes, and pairs of oblongs.
+    """Default boxes (section 2.2): each level has squares of two sizes, and wide and tall boxes.
 
-    ``MODEL.ANCHOR_GENERATOR.SIZES`` has [s, s'] for each level, in pixels: its own size and that of
-    the next level. ``ASPECT_RATIOS`` has the ratios r > 1 of each level.
+    ``sizes`` has [s, s'] in pixels for each level: its own size and the size of the next level.
+    ``aspect_ratios`` has the ratios r > 1 of each level.
     """
 
-    def generate_cell_anchors(self, sizes, aspect_ratios) -> Tensor:
-        """The boxes of a cell, around (0, 0).
+    def generate_cell_anchors(
+        self, sizes: Sequence[float], aspect_ratios: Sequence[float]
+    ) -> Tensor:
+        """Make the boxes of a cell, centred at (0, 0).
 
         Args:
-            sizes: s and s'.
-            aspect_ratios: R of them.
+            sizes: s and s', in pixels.
+            aspect_ratios: the R ratios of the level.
 
         Returns:
             (2 + 2 R, 4) XYXY: a square of side s, one of side sqrt(s s'), and for each ratio r a
@@ -41,7 +44,7 @@ class DefaultBoxGenerator(DefaultAnchorGenerator):
 
 
 class SSDHead(nn.Module):
-    """A 3 x 3 convolution of each level for the logits, and one for the boxes."""
+    """One 3 x 3 convolution per level for the logits, and one for the boxes."""
 
     @configurable
     def __init__(
@@ -56,10 +59,10 @@ class SSDHead(nn.Module):
         """Build the head.
 
         Args:
-            input_shape: of the features of each level.
-            num_anchors: of a cell of each level.
-            num_logits: of an anchor.
-            prior_prob: the probability that each logit starts from.
+            input_shape: the shape of the features of each level.
+            num_anchors: the number of anchors in a cell of each level.
+            num_logits: number of logits of an anchor.
+            prior_prob: the sigmoid of each logit at the start of training.
             bbox_pred_init_std: standard deviation of the box predictors' initial weights.
         """
         super().__init__()
@@ -68,17 +71,13 @@ class SSDHead(nn.Module):
             nn.Conv2d(c, a * num_logits, 3, padding=1) for c, a in levels
         )
         self.bbox_pred = nn.ModuleList(nn.Conv2d(c, a * 4, 3, padding=1) for c, a in levels)
-        for convs, std, bias in [
-            (self.cls_score, 0.01, -math.log((1 - prior_prob) / prior_prob)),
-            (self.bbox_pred, bbox_pred_init_std, 0),
-        ]:
-            for conv in convs:
-                nn.init.normal_(conv.weight, std=std)
-                nn.init.constant_(conv.bias, bias)
+        prior = -math.log((1 - prior_prob) / prior_prob)
+        _initialise(self.cls_score, std=0.01, bias=prior)
+        _initialise(self.bbox_pred, std=bbox_pred_init_std, bias=0.0)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
-        """What ``cfg.MODEL.RETINANET`` says; ``num_logits`` is the caller's to give."""
+        """Read ``cfg.MODEL.RETINANET``; the caller gives ``num_logits``."""
         return {
             "input_shape": input_shape,
             "num_anchors": build_anchor_generator(cfg, input_shape).num_anchors,
@@ -87,29 +86,37 @@ class SSDHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Predict.
+        """Predict classes and boxes.
 
         Args:
-            features: (N, C_l, H_l, W_l) of each level l.
+            features: (N, C_l, H_l, W_l) for each level l.
 
         Returns:
-            Logits (N, A_l num_logits, H_l, W_l) and deltas (N, 4 A_l, H_l, W_l) of each level.
+            Logits (N, A_l num_logits, H_l, W_l) and deltas (N, 4 A_l, H_l, W_l) for each level.
         """
         logits = [conv(x) for conv, x in zip(self.cls_score, features, strict=True)]
         deltas = [conv(x) for conv, x in zip(self.bbox_pred, features, strict=True)]
         return logits, deltas
 
 
+def _initialise(layers: nn.ModuleList, *, std: float, bias: float) -> None:
+    for layer in layers:
+        assert isinstance(layer, nn.Conv2d)
+        assert layer.bias is not None
+        nn.init.normal_(layer.weight, std=std)
+        nn.init.constant_(layer.bias, bias)
+
+
 @META_ARCH_REGISTRY.register()
 class SSD(RankingRetinaNet):
-    """SSD, trained with any loss of :mod:`apdet.losses`; ``ohem_loss`` is its classic one.
+    """SSD trained with any loss of :mod:`apdet.losses`; ``ohem_loss`` is the loss of its paper.
 
-    It is made, matched, trained and tested as :class:`RankingRetinaNet`, whose keys
-    ``MODEL.RETINANET`` it reads; the head is another, and by config the backbone
-    (``build_ssd_vgg16_backbone``) and the anchors (``DefaultBoxGenerator``).
+    It is a :class:`RankingRetinaNet` with another head, and reads the same keys
+    ``MODEL.RETINANET``. A config chooses its backbone (``build_ssd_vgg16_backbone``) and anchors
+    (``DefaultBoxGenerator``).
     """
 
     @classmethod
     def build_head(cls, cfg: CfgNode, shapes: list[ShapeSpec], num_logits: int) -> nn.Module:
-        """Arguments as in :meth:`RankingRetinaNet.build_head`."""
+        """Build the head; arguments as in :meth:`RankingRetinaNet.build_head`."""
         return SSDHead(cfg, shapes, num_logits=num_logits)

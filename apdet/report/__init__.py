@@ -1,5 +1,6 @@
-"""What a training leaves behind to be looked at: results, curves, pictures of detections."""
+"""Writes reports: results, curves, pictures of detections, and comparisons of losses."""
 
-from apdet.report.report import write_report, write_results
+from apdet.report.results import write_results
+from apdet.report.write import write_report
 
 __all__ = ["write_report", "write_results"]

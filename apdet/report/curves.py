@@ -1,4 +1,4 @@
-"""The course of a training, from Detectron2's ``metrics.json``, as a picture."""
+"""Reads the losses and APs of a training from ``metrics.json``, and draws their curves."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
-Curve = tuple[list[int], list[float]]  # iterations, ascending, and the values there
+Curve = tuple[list[int], list[float]]  # iterations, ascending, and the values at them
 
-# Metrics worth a curve, and what they are called in the legend.
+# {metric to draw: name in the legend}.
 AP_LABELS = {
     "bbox/AP": "AP",
     "bbox/AP50": "AP50",
@@ -25,16 +25,19 @@ AP_LABELS = {
 
 
 def read_curves(metrics_file: str | os.PathLike) -> dict[str, Curve]:
-    """Every metric in a ``metrics.json`` of Detectron2, one JSON mapping a line.
+    """Read every metric in a ``metrics.json`` of Detectron2, which has a JSON mapping per line.
 
-    A resumed training appends to the file of the one before: what that one did after the point of
-    resumption is left out. Lines that are not whole, as a crash leaves them, are skipped.
+    A resumed training appends to the file. Lines from before the interruption are left out if
+    their iterations were repeated. Incomplete lines, which a crash may leave, are skipped.
+
+    Returns:
+        {name of a metric: curve}.
     """
     kept: list[tuple[int, dict[str, Any]]] = []
     last_step = -1
     for iteration, metrics in _read_lines(metrics_file):
-        # Detectron2 may write an evaluation after a later training step; only a step that goes
-        # back in time is the mark of a resumption.
+        # Detectron2 may write an evaluation after a later training step. So only a training step
+        # that goes back in time shows that the training was resumed.
         if _is_step(metrics):
             if iteration <= last_step:
                 kept = [line for line in kept if line[0] < iteration]
@@ -68,14 +71,14 @@ def _is_step(metrics: dict[str, Any]) -> bool:
 
 
 def plot_curves(metrics_file: str | os.PathLike, out_png: str | os.PathLike) -> Path | None:
-    """Draw the losses and the APs of a training over its iterations.
+    """Draw the losses and APs of a training over its iterations.
 
     Args:
-        metrics_file: Detectron2's ``metrics.json``.
+        metrics_file: Detectron2's ``metrics.json``. It may be missing.
         out_png: the picture to write.
 
     Returns:
-        The picture's path; None, and no picture, if there is nothing to draw.
+        The path of the picture. None if there is nothing to draw; no picture is written then.
     """
     curves = read_curves(metrics_file) if os.path.isfile(metrics_file) else {}
     losses = _losses(curves)
@@ -101,7 +104,7 @@ def _losses(curves: dict[str, Curve]) -> dict[str, Curve]:
 
 
 def _aps(curves: dict[str, Curve]) -> dict[str, Curve]:
-    """With several test sets a key starts with the set's name, which is kept in the label."""
+    """Select the AP curves by label. With several test sets, keys and labels name the test set."""
     aps = {}
     for suffix, label in AP_LABELS.items():
         for key in sorted(curves):
@@ -116,7 +119,7 @@ def _is_drawable(curve: Curve) -> bool:
 
 
 def _wants_log(losses: dict[str, Curve]) -> bool:
-    """Whether the losses span too wide a range, all above 0, for a linear axis."""
+    """Whether the losses are positive and span a range that is too wide for a linear axis."""
     values = [value for _, curve in losses.values() for value in curve if math.isfinite(value)]
     return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
 
@@ -129,7 +132,7 @@ def _draw(axes: Axes, curves: dict[str, Curve], title: str, if_empty: str) -> No
         axes.spines[side].set_visible(False)
     for label, (iterations, values) in curves.items():
         is_total = label == "total_loss"
-        # A few points, as of evaluations, are to be seen as such.
+        # Mark the points of short curves: evaluations are few.
         marker = "o" if len(values) <= 30 else None
         style = {"color": "black", "linewidth": 2} if is_total else {"linewidth": 1.5}
         axes.plot(iterations, values, label=label, marker=marker, markersize=4, **style)

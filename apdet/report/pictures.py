@@ -1,4 +1,4 @@
-"""Pictures of detections beside the truth."""
+"""Draws detections and ground truth on images of a data set."""
 
 import logging
 import math
@@ -13,15 +13,16 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from apdet.evaluation.matching import Detections, Objects, read_objects
 from apdet.evaluation.operating_point import best_f1_threshold
 from apdet.evaluation.predictions import read_predictions
-from apdet.report.tile import DETECTED, IGNORED, TRUE, draw_tile
+from apdet.report.tile import DETECTION_COLOR, GROUND_TRUTH_COLOR, IGNORED_COLOR, draw_tile
 
 logger = logging.getLogger(__name__)
 
-TOP_K = 5  # detections an image where no threshold can be chosen
+TOP_K = 5  # detections per image if no threshold can be chosen
 MAX_COLUMNS = 4
 MIN_WIDTH = 700
 GAP, CAPTION, LINE, LEGEND = 12, 20, 22, 44  # pixels
@@ -36,24 +37,26 @@ def draw_detections(
     num_images: int = 12,
     score_threshold: float | None = None,
 ) -> Path | None:
-    """Draw evenly spaced images of a data set with their detections and true boxes.
+    """Draw evenly spaced images of a data set with their detections and ground truth.
 
-    Scores of a ranking are no probabilities: by default the detections shown are those above the
-    threshold of best F1 on this data set (see `best_f1_threshold`), or the best of each image
-    if there is no truth to choose it by. The title says which.
+    A detector trained by ranking does not give probabilities, so no fixed threshold suits all. By
+    default the picture shows the detections above the threshold with the best F1 on this data set
+    (see `best_f1_threshold`). Without ground truth to choose a threshold, it shows the detections
+    with the highest scores of each image. The title says which detections are shown.
 
     Args:
-        dataset_name: as registered.
+        dataset_name: the name of a registered data set.
         predictions_json: ``coco_instances_results.json`` of Detectron2's COCOEvaluator.
         out_png: the picture to write.
-        num_images: how many images, if there are as many.
-        score_threshold: show the detections of at least this score.
+        num_images: the maximum number of images.
+        score_threshold: show the detections with at least this score. None: the default, see above.
 
     Returns:
-        The picture's path; None, and no picture, if the data set or its predictions are missing.
+        The path of the picture. None if there are no images or no predictions; no picture is
+        written then.
 
     Raises:
-        UserError: predictions that are not of this data set.
+        UserError: the predictions are on another data set.
     """
     if not os.path.isfile(predictions_json):
         logger.warning(f"{predictions_json}: no predictions to draw")
@@ -92,39 +95,45 @@ def _select(
     objects: dict[Hashable, Objects],
     score_threshold: float | None,
 ) -> tuple[dict[Hashable, Detections], str]:
-    """The detections to show, and words on which they are."""
-    title = f"detections with score ≥ {score_threshold}"
-    if score_threshold is None:
-        best = best_f1_threshold(detections, objects)
-        if best is None:
-            selected = {key: _top_k(found) for key, found in detections.items()}
-            return selected, f"the {TOP_K} best detections of each image"
-        score_threshold, f1 = best
-        why = f"where F1 at IoU 0.5 is best ({f1:.2f})"
-        title = f"detections with score ≥ {score_text(score_threshold)}, {why}"
-    return {key: _above(found, score_threshold) for key, found in detections.items()}, title
+    """Select the detections to show, and write a title that says which they are."""
+    if score_threshold is not None:
+        threshold, title = score_threshold, f"detections with score ≥ {score_threshold}"
+    elif (best := best_f1_threshold(detections, objects)) is not None:
+        threshold, f1 = best
+        title = (
+            f"detections with score ≥ {score_text(threshold)}, "
+            f"where F1 at IoU 0.5 is best ({f1:.2f})"
+        )
+    else:
+        top = {image_id: _top_k(detected) for image_id, detected in detections.items()}
+        return top, f"the {TOP_K} best detections of each image"
+    above = {image_id: _above(detected, threshold) for image_id, detected in detections.items()}
+    return above, title
 
 
 def score_text(score: float) -> str:
-    """A score with two digits of its distance to 0 or 1: by ranking all may lie close to one."""
+    """Format a score with two significant digits of its distance to 0 or 1.
+
+    A ranking loss may give scores that are all very close to 0 or 1.
+    """
     distance = min(score, 1 - score)
     return f"{score:.{1 - math.floor(math.log10(distance))}f}" if distance > 0 else f"{score:g}"
 
 
-def _top_k(found: Detections) -> Detections:
-    order = np.argsort(-found.scores, kind="stable")[:TOP_K]
-    return Detections(*(values[order] for values in found))
+def _top_k(detections: Detections) -> Detections:
+    order = np.argsort(-detections.scores, kind="stable")[:TOP_K]
+    return Detections(*(values[order] for values in detections))
 
 
-def _above(found: Detections, threshold: float) -> Detections:
-    keep = found.scores >= threshold
-    return Detections(*(values[keep] for values in found))
+def _above(detections: Detections, threshold: float) -> Detections:
+    keep = detections.scores >= threshold
+    return Detections(*(values[keep] for values in detections))
 
 
 def _compose(
     tiles: list[np.ndarray], captions: list[str], title: str, legend: list[Line2D]
 ) -> Figure:
-    """Tiles in rows below a title and a legend, pixel for pixel."""
+    """Arrange tiles in rows below a title and a legend, without resampling them."""
     columns = min(MAX_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     cell_width = max(tile.shape[1] for tile in tiles) + GAP
@@ -135,8 +144,8 @@ def _compose(
     height = header + rows * cell_height
 
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    at = {"va": "top", "parse_math": False}  # a name with a "$" is no formula
-    figure.text(GAP / width, 1 - GAP / height, "\n".join(lines), fontsize=12, **at)
+    style: dict[str, Any] = {"va": "top", "parse_math": False}  # a name may contain "$"
+    figure.text(GAP / width, 1 - GAP / height, "\n".join(lines), fontsize=12, **style)
     legend_top = 1 - (GAP + LINE * len(lines)) / height
     figure.legend(
         handles=legend,
@@ -151,19 +160,22 @@ def _compose(
     for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         left = GAP + i % columns * cell_width
         top = header + i // columns * cell_height
-        caption = caption[: cell_width // 8]  # not into the next column
-        figure.text(left / width, 1 - top / height, caption, fontsize=9, color="0.3", **at)
+        caption = caption[: cell_width // 8]  # a longer one would reach into the next column
+        figure.text(left / width, 1 - top / height, caption, fontsize=9, color="0.3", **style)
         figure.figimage(tile, left, height - top - CAPTION - tile.shape[0])
     return figure
 
 
 def _legend(objects: list[Objects]) -> list[Line2D]:
-    """What the colours of a picture with these objects mean."""
-    entries = [(DETECTED, "-", "detected, with class and score")]
-    if any((~there.ignored).any() for there in objects):
-        entries.append((TRUE, "--", "true"))
-    if any(there.ignored.any() for there in objects):
-        entries.append((IGNORED, ":", "difficult or crowd: neither hit nor miss"))
+    """The legend of a picture with these objects: what each kind of box means."""
+    entries: list[tuple[str, LineStyleType, str]] = [
+        (DETECTION_COLOR, "-", "detected, with class and score")
+    ]
+    if any((~ground_truth.ignored).any() for ground_truth in objects):
+        entries.append((GROUND_TRUTH_COLOR, "--", "ground truth"))
+    if any(ground_truth.ignored.any() for ground_truth in objects):
+        entries.append((IGNORED_COLOR, ":", "difficult or crowd: ignored"))
     return [
-        Line2D([], [], color=c, linestyle=s, linewidth=2.5, label=text) for c, s, text in entries
+        Line2D([], [], color=color, linestyle=style, linewidth=2.5, label=label)
+        for color, style, label in entries
     ]

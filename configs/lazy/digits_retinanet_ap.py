@@ -1,9 +1,7 @@
-"""The training of configs/digits/retinanet_ap.yaml as a LazyConfig, for any part to be exchanged.
+"""The training of configs/digits/retinanet_ap.yaml as a LazyConfig, where any part can be changed.
 
 python tools/lazyconfig_train_net.py --config-file configs/lazy/digits_retinanet_ap.py
 """
-
-import os
 
 import detectron2.data.transforms as T  # noqa: N812
 from detectron2.config import LazyCall as L
@@ -19,17 +17,15 @@ from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 from omegaconf import OmegaConf
 
+from apdet.data.builtin import datasets_root
 from apdet.data.mapper import BoxMapper
 from apdet.data.training import resumable_train_loader, training_dicts
 from apdet.evaluation import build_evaluator
-from apdet.modeling import RankingRetinaNet
-from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.matcher import OverlapMatcher
-from apdet.modeling.retinanet_head import RankingRetinaNetHead
+from apdet.modeling import ClsLoss, OverlapMatcher, RankingRetinaNet, RankingRetinaNetHead
 
-_digits = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../datasets/digits")
+_digits = str(datasets_root() / "digits")
 
-# What is registered before anything is built; the keys are those of DATASETS in YAML.
+# These data sets are registered first. The keys are those of DATASETS in YAML.
 datasets = {
     "register": [
         {"name": "digits_train", "format": "voc", "root": _digits, "split": "train"},
@@ -41,7 +37,7 @@ datasets = {
 
 model = L(RankingRetinaNet)(
     backbone=L(FPN)(
-        # ResNet-50, a quarter as wide.
+        # ResNet-50 with a quarter of the channels.
         bottom_up=L(ResNet)(
             stem=L(BasicStem)(in_channels=3, out_channels=32, norm="BN"),
             stages=[
@@ -71,7 +67,7 @@ model = L(RankingRetinaNet)(
     ),
     head=L(RankingRetinaNetHead)(
         input_shape=[L(ShapeSpec)(channels="${....backbone.out_channels}") for _ in range(3)],
-        # K, or K + 1 for a loss over classes and background, such as ohem_loss.
+        # K. For a loss over classes and background, such as ohem_loss, it must be K + 1.
         num_logits="${..num_classes}",
         num_anchors=6,
         conv_dims=["${...backbone.out_channels}", "${...backbone.out_channels}"],
@@ -79,7 +75,7 @@ model = L(RankingRetinaNet)(
         bbox_pred_init_std=0.001,
     ),
     head_in_features=["p3", "p4", "p5"],
-    # Two scales an octave and three aspect ratios, centred in their cell.
+    # Two sizes per level and three aspect ratios, centred in their cell.
     anchor_generator=L(DefaultAnchorGenerator)(
         sizes=[[20, 28], [40, 56], [80, 112]],
         aspect_ratios=[[0.5, 1.0, 2.0]],
@@ -91,7 +87,7 @@ model = L(RankingRetinaNet)(
         thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True
     ),
     num_classes=10,
-    # Delta 1, interpolated: its defaults; {"delta": 0.5} would be another.
+    # kwargs are the hyper-parameters of the loss, such as {"delta": 0.5}.
     cls_loss=L(ClsLoss)(loss="ap_loss", kwargs={}, num_classes="${..num_classes}"),
     smooth_l1_beta=1.0,
     # The authors divide the gradient of the box loss by 4 |P|.
@@ -123,12 +119,13 @@ dataloader.test = L(build_detection_test_loader)(
     num_workers=0,
 )
 dataloader.evaluator = L(build_evaluator)(
-    dataset_name="${datasets.test.0}",  # of one test set, as always in LazyConfigs
+    dataset_name="${datasets.test.0}",  # a LazyConfig has one test set
     output_folder="${train.output_dir}/inference/${datasets.test.0}",
 )
 
 optimizer = get_config("common/optim.py").SGD
-optimizer.lr = 0.15  # for 8 images; unlike in YAML, it does not follow another batch size
+# For 8 images. With train.reference_batch_size = 8 it is scaled with total_batch_size.
+optimizer.lr = 0.15
 
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
@@ -142,5 +139,6 @@ train.max_iter = 1200
 train.eval_period = 300
 train.checkpointer.period = 300
 train.seed = 1
-# As SOLVER.CLIP_GRADIENTS: from scratch at this learning rate the first gradients are too large.
+# Without clipping, the first gradients are too large for this learning rate. The keys are those of
+# SOLVER.CLIP_GRADIENTS in YAML.
 train.clip_gradients = {"clip_type": "norm", "clip_value": 1.0}

@@ -8,14 +8,16 @@ import torch
 from conftest import CONFIGS
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
+from omegaconf import OmegaConf
 from torch import nn
 
-import apdet.modeling  # noqa: F401  registers the meta-architectures
-from apdet.checkpoint.checkpointer import Checkpointer, build_checkpointer
-from apdet.checkpoint.class_transfer import same_classes, take_over_classes, weights_classes
+from apdet.checkpoint import Checkpointer, resolve_weights_classes, training_classes
+from apdet.checkpoint.class_transfer import transfer_class_weights
+from apdet.checkpoint.classes import match_classes
 from apdet.config import load_config
 from apdet.data.builtin import register_voc
-from apdet.errors import UserError
+from apdet.errors import ArgumentError, UserError
+from apdet.modeling.cls_loss import ClsLoss
 
 OLD = ["cat", "dog", "traffic light", "sofa"]
 NEW = ["bird", "Traffic_Light", "couch", "fish", "cat"]
@@ -61,14 +63,16 @@ def logits(model):
     return torch.cat(levels, dim=1)[0]
 
 
-@pytest.mark.parametrize("by_key", [False, True])
+@pytest.mark.parametrize("declared", [False, True])
 @pytest.mark.parametrize("loss", ["ap_loss", "ohem_loss"])
-def test_the_logits_of_a_shared_class_are_the_old_models(detector, tmp_path, caplog, loss, by_key):
+def test_the_logits_of_a_shared_class_are_the_old_models(
+    detector, tmp_path, caplog, loss, declared
+):
     old, new = (build(detector, c, loss=loss, seed=i) for i, c in enumerate((OLD, NEW)))
-    path = save(old, tmp_path, [] if by_key else OLD)
-    keys = {"classes": NEW, "weights_classes": OLD if by_key else []}
+    path = save(old, tmp_path, [] if declared else OLD)
+    arguments = {"classes": NEW, "weights_classes": OLD if declared else []}
     with caplog.at_level(logging.INFO, "apdet"):
-        Checkpointer(new, **keys).load(path)
+        Checkpointer(new, **arguments).load(path)
     # The same but for the classification layer, which its shape leaves as it was.
     anew = build(detector, NEW, loss=loss, seed=1)
     Checkpointer(anew, allow_mismatch=True, classes=[]).load(path)
@@ -101,25 +105,27 @@ def test_weights_of_unknown_classes_are_loaded_as_they_are(cfg, tmp_path):
 def test_weights_to_resume_from_or_to_evaluate_are_loaded_as_they_are(cfg, tmp_path):
     old = build(cfg, OLD)
     path = save(old, tmp_path, OLD)
-    keys = {"classes": OLD[::-1], "weights_classes": OLD}
+    arguments = {"classes": OLD[::-1], "weights_classes": OLD}
     resumed, evaluated = build(cfg, OLD, seed=1), build(cfg, OLD, seed=2)
-    Checkpointer(resumed, str(tmp_path), **keys).resume_or_load("", resume=True)
-    Checkpointer(evaluated, **keys).load(path, strict=True)
+    Checkpointer(resumed, str(tmp_path), **arguments).resume_or_load("", resume=True)
+    Checkpointer(evaluated, **arguments).load(path, strict=True)
     torch.testing.assert_close(logits(resumed), logits(old))
     torch.testing.assert_close(logits(evaluated), logits(old))
 
 
-def test_a_pickle_of_the_model_zoo_is_taken_over_by_the_key(cfg, tmp_path):
-    cfg.merge_from_list(["MODEL.WEIGHTS_CLASSES", "coco_2017_val"])
+def test_a_pickle_of_the_model_zoo_is_taken_over_by_its_data_set(cfg, tmp_path):
     register_voc()
-    cfg.DATASETS.TRAIN = ("voc_2007_trainval",)
     coco, voc = (
         MetadataCatalog.get(name).thing_classes for name in ("coco_2017_train", "voc_2012_val")
     )
     old, new, path = build(cfg, coco), build(cfg, voc, seed=1), tmp_path / "zoo.pkl"
     arrays = {key: value.numpy() for key, value in old.state_dict().items()}
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
-    build_checkpointer(cfg, new).load(str(path))
+    Checkpointer(
+        new,
+        classes=training_classes(["voc_2007_trainval"]),
+        weights_classes=resolve_weights_classes("coco_2017_val"),
+    ).load(str(path))
     torch.testing.assert_close(logits(new)[:, voc.index("tvmonitor")], logits(old)[:, 62])
 
 
@@ -127,7 +133,7 @@ def test_all_of_vocs_classes_are_among_cocos():
     register_voc()
     coco = MetadataCatalog.get("coco_2017_train").thing_classes
     voc = MetadataCatalog.get("voc_2007_test").thing_classes
-    same = same_classes(coco, voc)
+    same = match_classes(coco, voc)
     assert list(same) == list(range(20))
     renamed = {voc[k]: coco[i] for k, i in same.items() if voc[k] != coco[i]}
     assert renamed == {
@@ -149,64 +155,109 @@ def test_all_of_vocs_classes_are_among_cocos():
     ],
 )
 def test_the_very_name_comes_before_the_same_name_in_another_case(theirs, ours, expected):
-    assert same_classes(theirs, ours) == expected
+    assert match_classes(theirs, ours) == expected
 
 
 def test_a_class_that_may_be_any_of_several_is_an_error():
     with pytest.raises(UserError, match=r"'TV' may be any of \['tv', 'tvmonitor'\]"):
-        same_classes(["tv", "tvmonitor"], ["TV"])
+        match_classes(["tv", "tvmonitor"], ["TV"])
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         ("coco_2017_trian", "no data set with classes; did you mean .*coco_2017_train"),
-        (["cat", "dog", "cat"], r"WEIGHTS_CLASSES repeats \['cat'\]"),
-        (3, "WEIGHTS_CLASSES is 3; give the name of a data set, or a list"),
+        (["cat", "dog", "cat"], r"weights_classes repeats \['cat'\]"),
+        (3, "weights_classes is 3; give the name of a data set, or a list"),
     ],
 )
-def test_a_key_that_names_no_classes_is_an_error(cfg, value, message):
-    cfg.MODEL.WEIGHTS_CLASSES = value
-    with pytest.raises(UserError, match=message):
-        weights_classes(cfg)
+def test_a_value_that_names_no_classes_is_an_error(value, message):
+    with pytest.raises(ArgumentError, match=message):
+        resolve_weights_classes(value)
 
 
 @pytest.mark.parametrize("value", [None, "", []])
-def test_the_key_may_be_empty(cfg, value):
-    cfg.MODEL.WEIGHTS_CLASSES = value
-    assert weights_classes(cfg) == []
+def test_the_classes_of_the_weights_may_be_left_out(value):
+    assert resolve_weights_classes(value) == []
+
+
+def test_classes_of_a_python_config_are_a_list_as_any_other():
+    assert resolve_weights_classes(OmegaConf.create(["cat", "dog"])) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("names", [[], ["not_registered"]])
+def test_classes_of_no_data_set_are_unknown(names):
+    assert training_classes(names) == []
+
+
+def test_an_error_is_told_by_the_keys_that_the_arguments_were_read_from(cfg, tmp_path):
+    path, new = save(build(cfg, OLD), tmp_path), build(cfg, NEW)
+    with pytest.raises(ArgumentError) as caught:
+        Checkpointer(new, classes=NEW, weights_classes=OLD[:2]).load(path)
+    keys = {("Checkpointer", "weights_classes"): "MODEL.WEIGHTS_CLASSES"}
+    message = caught.value.message(lambda owner, argument: keys.get((owner, argument)))
+    assert message.startswith(f"{path}: MODEL.WEIGHTS_CLASSES has 2 classes, which do not fit")
+    assert message.endswith("correct MODEL.WEIGHTS_CLASSES, or unset it")
 
 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
         (OLD[:2], r"old\.pth: .* has 2 classes, which do not fit .*cls_score\.weight: 24 for 6"),
-        (OLD[:3], r"its logits, 4 for 3 classes, are with a background .* unset it"),
-        (["w", "x", "y", "z"], r"old\.pth: .*Correct .* or unset it: MODEL\.WEIGHTS_CLASSES None"),
+        (OLD[:3], r"its 4 logits for 3 classes are with a background .* unset it"),
+        (["w", "x", "y", "z"], r"old\.pth: .*Correct weights_classes, or unset it"),
     ],
 )
 @pytest.mark.parametrize("allow_mismatch", [False, True])
-def test_a_key_that_does_not_fit_is_an_error(cfg, tmp_path, classes, message, allow_mismatch):
+def test_declared_classes_that_do_not_fit_are_an_error(
+    cfg, tmp_path, classes, message, allow_mismatch
+):
     path, new = save(build(cfg, OLD), tmp_path), build(cfg, NEW)
-    keys = {"classes": NEW, "weights_classes": classes, "allow_mismatch": allow_mismatch}
-    with pytest.raises(UserError, match=message):
-        Checkpointer(new, **keys).load(path)
+    arguments = {"classes": NEW, "weights_classes": classes, "allow_mismatch": allow_mismatch}
+    with pytest.raises(ArgumentError, match=message):
+        Checkpointer(new, **arguments).load(path)
 
 
-def test_the_key_needs_a_classification_layer(tmp_path):
+def test_declared_classes_need_a_classification_layer(cfg, tmp_path):
     model = nn.ModuleDict({"backbone": nn.Linear(4, 5)})
     path = save(model, tmp_path)
-    with pytest.raises(UserError, match=r"no head\.cls_score\.\* of this shape"):
+    with pytest.raises(ArgumentError, match="a ModuleDict does not name its classification layer"):
         Checkpointer(model, classes=NEW, weights_classes=OLD).load(path)
     Checkpointer(model, classes=NEW).load(save(model, tmp_path, OLD))
+    # The model has such a layer, but the weights have none.
+    with pytest.raises(ArgumentError, match=r"no head\.cls_score\.\* of this shape"):
+        Checkpointer(build(cfg, NEW), classes=NEW, weights_classes=OLD).load(path)
+
+
+def test_a_model_names_its_layer_itself(tmp_path):
+    def detector(classes):
+        model = nn.ModuleDict({"classifier": nn.Linear(4, 2 * len(classes))})  # of two anchors
+        model.class_layer = "classifier"
+        model.cls_loss = ClsLoss(loss="ap_loss", num_classes=len(classes))
+        return model
+
+    old, new = detector(OLD), detector(NEW)
+    Checkpointer(new, classes=NEW).load(save(old, tmp_path, OLD))
+    theirs, ours = (m["classifier"].weight.unflatten(0, (2, -1)) for m in (old, new))
+    torch.testing.assert_close(ours[:, 4], theirs[:, 0])  # the cat
 
 
 # Of four logits an anchor each, so that shapes alone would tell nothing.
 @pytest.mark.parametrize(
     ("theirs", "ours", "losses", "message"),
     [
-        (OLD[:3], OLD, ("ohem_loss", "ap_loss"), r"are with a background .* of the loss without"),
-        (OLD, OLD[:3], ("ap_loss", "ohem_loss"), r"are without a background .* the loss with a"),
+        (
+            OLD[:3],
+            OLD,
+            ("ohem_loss", "ap_loss"),
+            r"with a background .* loss are without",
+        ),
+        (
+            OLD,
+            OLD[:3],
+            ("ap_loss", "ohem_loss"),
+            r"without a background .* loss are with a",
+        ),
         (OLD, ["w", "x", "y", "z"], ("ap_loss", "ap_loss"), r"its classes are \['cat', .*'w'"),
     ],
 )
@@ -216,7 +267,7 @@ def test_a_layer_that_means_something_else_starts_anew_only_where_this_is_allowe
     path = save(build(cfg, theirs, loss=losses[0]), tmp_path, theirs)
     new = build(cfg, ours, loss=losses[1], seed=1)
     initial = {key: w.clone() for key, w in new.state_dict().items()}
-    with pytest.raises(UserError, match=rf"(?s)old\.pth: .*{message}.*ALLOW_WEIGHT_MISMATCH True"):
+    with pytest.raises(UserError, match=rf"(?s)old\.pth: .*{message}.*set allow_mismatch to True"):
         Checkpointer(new, classes=ours).load(path)
     Checkpointer(new, classes=ours, allow_mismatch=True).load(path)
     saved = torch.load(path, weights_only=True)["model"]
@@ -246,5 +297,7 @@ def test_classes_that_are_told_apart_by_their_order_are_warned_of(caplog, theirs
     cfg = load_config(CONFIGS / "digits" / "faster_rcnn_ap.yaml", ["MODEL.DEVICE", "cpu"])
     model = build_model(cfg)
     weights = model.state_dict()
-    take_over_classes(weights, model, theirs, ["cat", "dog"], by_key=False, allow_mismatch=False)
+    transfer_class_weights(
+        weights, model, theirs, ["cat", "dog"], declared=False, allow_mismatch=False
+    )
     assert ("by their order" in caplog.text) == warns

@@ -1,4 +1,4 @@
-"""`tools/convert_weights.py` against torchvision's own models."""
+"""`apdet convert` against torchvision's own models."""
 
 import sys
 from collections import OrderedDict
@@ -17,13 +17,10 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from apdet.checkpoint.checkpointer import Checkpointer
 from apdet.checkpoint.convert import convert, recognise
+from apdet.cli.convert import main
 from apdet.config import load_config
 from apdet.errors import UserError
 from apdet.modeling.backbones.vgg import SSDVGG16
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-from convert_weights import command_line  # noqa: E402
 
 RESNETS = {
     "ResNet-18": (BasicBlock, [2, 2, 2, 2], {}),
@@ -33,7 +30,7 @@ RESNETS = {
 
 
 def run(source, out, *arguments):
-    command_line([str(source), str(out), *arguments])
+    main([str(source), str(out), *arguments])
 
 
 def error_of(source, out, *arguments):

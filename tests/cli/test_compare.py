@@ -1,17 +1,11 @@
 import json
-import statistics
-import sys
-from pathlib import Path
+import shlex
 
 import pytest
 from conftest import CONFIGS
-from tabulate import tabulate
 
+from apdet.cli import compare
 from apdet.data.digits import CLASSES, write_digits
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import compare_losses
-from compare_losses import Outcome, Run, Variant
 
 CONFIG = str(CONFIGS / "digits" / "retinanet_ap.yaml")
 
@@ -33,7 +27,7 @@ def test_losses_are_trained_with_every_seed_once_and_failures_are_shown(small, t
     arguments += ["--variant", "broken: DATASETS.TRAIN \"('nowhere',)\""]
     arguments += ["--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="some trainings failed"):
-        compare_losses.main(arguments)
+        compare.main(arguments)
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "comparison.json").read_text())
     ohem, broken = report["losses"]
@@ -51,59 +45,24 @@ def test_losses_are_trained_with_every_seed_once_and_failures_are_shown(small, t
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
     before = (folder / "metrics.json").read_text()
-    compare_losses.main([arg for arg in arguments if "broken" not in arg and arg != "--variant"])
+    compare.main([arg for arg in arguments if "broken" not in arg and arg != "--variant"])
     assert (folder / "metrics.json").read_text() == before
     assert "to go" not in capsys.readouterr().out
     with pytest.raises(SystemExit, match="holds a training with other settings"):
-        compare_losses.main([*arguments, "SOLVER.MAX_ITER", "5"])
-
-
-def outcome(ap, seconds=60.0):
-    metrics = {"AP": ap, "AP50": ap + 20, "AP75": ap + 1}
-    return Outcome(metrics, ([9, 19], [ap / 2, ap]), seconds)
-
-
-def test_the_best_learning_rate_is_that_of_the_highest_ap_failures_aside():
-    ap, focal = Variant("ap", ()), Variant("focal", ())
-    outcomes = {
-        Run(ap, 0.1, 1): outcome(30.0),
-        Run(ap, 0.3, 1): outcome(40.0),
-        Run(ap, 0.9, 1): Outcome({}, ([], []), None),
-        Run(focal, 0.1, 1): outcome(50.0),
-        Run(focal, 0.3, 1): outcome(float("nan")),
-    }
-    assert compare_losses.best_base_lr(ap, outcomes) == 0.3
-    assert compare_losses.best_base_lr(focal, outcomes) == 0.1
-
-
-def test_the_table_has_mean_and_deviation_over_seeds():
-    ap = Variant("ap", ())
-    values = {1: 40.0, 2: 43.0, 3: 46.0}
-    outcomes = {Run(ap, 0.3, seed): outcome(x, 60.0 * seed) for seed, x in values.items()}
-    outcomes[Run(ap, 0.1, 1)] = outcome(20.0)
-    row = compare_losses.summarise(ap, 0.3, outcomes)
-    assert row["AP"] == list(values.values())
-    assert row["AP_of_seed_1_by_base_lr"] == {0.3: 40.0, 0.1: 20.0}
-    deviation = statistics.stdev(values.values())
-    expected = tabulate(
-        [["ap", "0.3", f"43.0 ± {deviation:.1f}", "63.0 ± 3.0", "44.0 ± 3.0", "2.0"]],
-        ["Training loss", "lr", "AP", "AP50", "AP75", "min"],
-        tablefmt="github",
-        disable_numparse=True,
-    )
-    assert compare_losses.table([row]) == expected
+        compare.main([*arguments, "SOLVER.MAX_ITER", "5"])
 
 
 def test_a_dry_run_lists_commands_and_writes_nothing(tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--config-file", CONFIG, "--base-lrs", "0.1,0.3", "--losses", "ap_loss"]
     arguments += ["--variant", "d: MODEL.CLS_LOSS.KWARGS.delta 0.5", "--dry-run"]
-    compare_losses.main([*arguments, "--out", str(out), "TEST.EVAL_PERIOD", "7"])
+    compare.main([*arguments, "--out", str(out), "TEST.EVAL_PERIOD", "7"])
     *commands, total = capsys.readouterr().out.splitlines()
     assert len(commands) == 4
-    assert all(
-        command.startswith("python tools/train_net.py --config-file") for command in commands
-    )
+    assert all(command.startswith("apdet train --config-file") for command in commands)
+    first = f"apdet train --config-file {CONFIG} --resume TEST.EVAL_PERIOD 7"
+    first += " MODEL.CLS_LOSS.NAME ap_loss SOLVER.BASE_LR 0.1 SEED 1"
+    assert commands[0] == f"{first} OUTPUT_DIR {shlex.quote(f'{out}/ap_loss/lr_0.1/seed_1')}"
     assert total == "4 trainings, and 4 more with other seeds"
     assert not out.exists()
 
@@ -118,8 +77,10 @@ def test_a_dry_run_lists_commands_and_writes_nothing(tmp_path, capsys):
 )
 def test_wrong_arguments_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        compare_losses.main(["--config-file", CONFIG, *arguments])
-    assert message in capsys.readouterr().err
+        compare.main(["--config-file", CONFIG, *arguments], prog="apdet compare")
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.startswith("usage: apdet compare ")
 
 
 @pytest.mark.parametrize(
@@ -132,4 +93,4 @@ def test_wrong_arguments_are_named(arguments, message, capsys):
 )
 def test_wrong_variants_are_named_before_anything_is_trained(arguments, message):
     with pytest.raises(SystemExit, match=message):
-        compare_losses.main(["--config-file", CONFIG, *arguments])
+        compare.main(["--config-file", CONFIG, *arguments])

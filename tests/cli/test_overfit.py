@@ -1,15 +1,12 @@
 """Every architecture learns eight images by heart, and knows them still when loaded again."""
 
 import json
-import sys
 
 import pytest
 from conftest import CONFIGS
 
+from apdet.cli.train import main
 from apdet.data.digits import CLASSES, write_digits
-
-sys.path.insert(0, str(CONFIGS.parent / "tools"))
-from train_net import command_line
 
 CONFIG = """
 _BASE_: {configs}/digits/{leaf}.yaml
@@ -51,10 +48,10 @@ def test_it_learns_eight_images_by_heart(tmp_path, leaf, keys):
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(configs=CONFIGS, leaf=leaf, classes=CLASSES, output=output))
     arguments = ["--config-file", str(path)]
-    command_line([*arguments, *keys.split()])
+    main([*arguments, *keys.split()])
     results = json.loads((output / "results.json").read_text())["results"]
     assert results["bbox"]["AP50"] >= 90
     final = str(output / "model_final.pth")
     keys += f"MODEL.WEIGHTS {final} OUTPUT_DIR {elsewhere}"
-    command_line([*arguments, "--eval-only", *keys.split()])
+    main([*arguments, "--eval-only", *keys.split()])
     assert json.loads((elsewhere / "results.json").read_text())["results"] == results

@@ -14,60 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import exit_message, weights_in
+from conftest import CONFIGS, SMALL, exit_message, weights_in
 from detectron2.modeling import build_model
 
+from apdet.cli.train import main
 from apdet.config import load_config
-from apdet.data.digits import CLASSES, write_digits
+from apdet.data.digits import CLASSES
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-from train_net import command_line  # noqa: E402
-
-SMALL = """
-_BASE_: {root}/configs/digits/retinanet_ap.yaml
-MODEL:
-  DEVICE: cpu
-  FPN: {{OUT_CHANNELS: 16}}
-  RESNETS: {{WIDTH_PER_GROUP: 8, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 16}}
-DATASETS:
-  REGISTER:
-    - {{name: digits_train, format: voc, root: digits, split: train, classes: {classes}}}
-    - {{name: digits_test, format: voc, root: digits, split: test}}
-INPUT: {{FIXED_SIZE_TRAIN: [64, 64], MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 64}}
-SOLVER:
-  IMS_PER_BATCH: 2
-  REFERENCE_BATCH_SIZE: 2
-  BASE_LR: 0.001
-  MAX_ITER: 6
-  CHECKPOINT_PERIOD: 2
-TEST: {{EVAL_PERIOD: 0}}
-OUTPUT_DIR: {output}
-"""
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    write_digits(folder / "digits", num_train=12, num_test=4, size=64, seed=0)
-    return folder
-
-
-@pytest.fixture
-def config(digits, tmp_path):
-    """The path of a config whose OUTPUT_DIR is ``tmp_path / "output"``."""
-    path = digits / "small.yaml"
-    path.write_text(SMALL.format(root=ROOT, output=tmp_path / "output", classes=CLASSES))
-    return str(path)
-
-
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "output"
 
 
 def train(config, *arguments):
-    return command_line(["--config-file", config, *map(str, arguments)])
+    return main(["--config-file", config, *map(str, arguments)])
 
 
 def error_of(config, *arguments):
@@ -401,7 +359,7 @@ def test_fine_tuning_takes_over_the_classes_that_both_data_sets_have(
     # What follows is in the other order, has a class more, and learns nothing.
     classes = [*reversed(CLASSES), "ten"]
     other = digits / "other.yaml"
-    other.write_text(SMALL.format(root=ROOT, output=tuned, classes=classes))
+    other.write_text(SMALL.format(configs=CONFIGS, output=tuned, classes=classes))
     options = ["MODEL.WEIGHTS", start, "SOLVER.BASE_LR", 1e-30]
     options += ["MODEL.WEIGHTS_CLASSES", list(CLASSES)] if by_key else []
     train(str(other), "--dry-run", *options)

@@ -1,4 +1,4 @@
-"""`tools/lazyconfig_train_net.py` from end to end, on a few small images of digits."""
+"""`apdet train` with a Python config from end to end, on a few small images of digits."""
 
 import builtins
 import json
@@ -9,13 +9,11 @@ import torch
 from conftest import CONFIGS, exit_message, weights_in
 from detectron2.config import LazyConfig
 
-from apdet.config.lazy import as_yaml_config, build, load_lazy_config
+from apdet.cli.train import main
+from apdet.config import read_config
+from apdet.config.lazy import build, load_lazy_config
 from apdet.data.digits import CLASSES, write_digits
 from apdet.modeling import named_loss
-
-sys.path.insert(0, str(CONFIGS.parent / "tools"))
-import lazyconfig_train_net
-import train_net
 
 EXAMPLE = str(CONFIGS / "lazy" / "digits_retinanet_ap.py")
 
@@ -94,7 +92,7 @@ def config(write_config, output):
 
 
 def run(config, *arguments):
-    lazyconfig_train_net.command_line(["--config-file", config, *map(str, arguments)])
+    main(["--config-file", config, *map(str, arguments)], suffix=".py")
 
 
 def error_of(config, *arguments):
@@ -116,9 +114,7 @@ def test_it_trains_as_the_yaml_config_does_and_resumes_and_evaluates(
 
     elsewhere = tmp_path / "yaml"
     base = CONFIGS / "digits" / "retinanet_ap.yaml"
-    train_net.command_line(
-        ["--config-file", write_config(SMALL_YAML, base, elsewhere, "small.yaml")]
-    )
+    main(["--config-file", write_config(SMALL_YAML, base, elsewhere, "small.yaml")])
     expected, middle = weights_in(elsewhere / "model_final.pth"), output / "model_0000005.pth"
     moved = (final["head.cls_score.bias"] - weights_in(middle)["head.cls_score.bias"]).abs().max()
     assert moved > 1e-3
@@ -139,7 +135,7 @@ def test_it_trains_as_the_yaml_config_does_and_resumes_and_evaluates(
 
     message = error_of(config)
     assert f"train.output_dir {output} holds a training already: go on with it" in message
-    assert "or name another folder, train.output_dir=<folder>" in message
+    assert "or set train.output_dir to another folder" in message
 
 
 def test_two_processes_train_as_those_of_the_yaml_config(
@@ -151,7 +147,7 @@ def test_two_processes_train_as_those_of_the_yaml_config(
     elsewhere = tmp_path / "yaml"
     base = CONFIGS / "digits" / "retinanet_ap.yaml"
     yaml = write_config(SMALL_YAML, base, elsewhere, "small.yaml")
-    train_net.command_line(["--config-file", yaml, "--device", "cpu", "--num-processes", "2"])
+    main(["--config-file", yaml, "--device", "cpu", "--num-processes", "2"])
     final, expected = (weights_in(d / "model_final.pth") for d in (output, elsewhere))
     torch.testing.assert_close(final, expected, rtol=0, atol=0)
     assert results_in(output) == results_in(elsewhere)
@@ -162,9 +158,21 @@ def test_a_dry_run_trains_what_is_overridden_and_writes_nothing(config, output, 
     sharp = capsys.readouterr().out
     run(config, "--dry-run", "model.cls_loss.loss=focal_loss", "model.cls_loss.kwargs={gamma: 0.}")
     focal = capsys.readouterr().out
-    assert [text.startswith("loss_cls ") for text in (sharp, focal)] == [True, True]
-    assert sharp.splitlines()[0] != focal.splitlines()[0]
-    assert "detections on the first image of digits_test" in focal
+    rows = [
+        {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.startswith("loss")}
+        for text in (sharp, focal)
+    ]
+    assert rows[0].keys() == rows[1].keys() == {"loss_cls", "loss_box_reg"}
+    assert rows[0]["loss_cls"] != rows[1]["loss_cls"]
+    for row in (
+        "RankingRetinaNet on cpu",
+        "12 of digits_train",
+        "504 (p3 384, p4 96, p5 24)",
+        "12 of 2 images (2.0 epochs)",
+        "first image of digits_test",
+        "peak memory",
+    ):
+        assert row in focal
     assert not output.exists()
 
 
@@ -173,7 +181,7 @@ def test_a_loss_of_ones_own_is_called_by_its_name(config, tmp_path, capsys, monk
     loss = "def half(logits, targets):\n    return logits.sum() * 0 + 0.5\n"
     (tmp_path / "losses_of_a_test.py").write_text(loss)
     run(config, "--dry-run", "model.cls_loss.loss='losses_of_a_test:half'")
-    assert "loss_cls 0.5000, " in capsys.readouterr().out
+    assert "0.5000" in capsys.readouterr().out
 
 
 def test_a_config_survives_being_saved_as_yaml(tmp_path):
@@ -198,15 +206,53 @@ def test_a_config_survives_being_saved_as_yaml(tmp_path):
     torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0)
 
 
-def test_what_train_says_reaches_what_reads_yaml_keys():
-    overrides = ["train.clip_gradients={clip_value: 0.5}", "train.amp.precision=bfloat16"]
-    cfg = as_yaml_config(load_lazy_config(EXAMPLE, [*overrides, "train.amp.enabled=true"]))
-    clip = cfg.SOLVER.CLIP_GRADIENTS
-    assert (clip.ENABLED, clip.CLIP_TYPE, clip.CLIP_VALUE) == (True, "norm", 0.5)
-    assert (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION) == (True, "bfloat16")
-    assert cfg.DATASETS.TEST == ["digits_test"]
-    cfg = as_yaml_config(load_lazy_config(EXAMPLE, ["train.clip_gradients=null"]))
-    assert not cfg.SOLVER.CLIP_GRADIENTS.ENABLED
+def test_gradients_are_clipped_as_train_says(config):
+    def largest_step(*overrides):
+        plan = read_config(config, ["optimizer.lr=1", *overrides]).plan()
+        weight = torch.nn.Linear(4, 4, bias=False)
+        optimizer = plan.build_optimizer(weight)
+        before = weight.weight.detach().clone()
+        weight.weight.grad = torch.full((4, 4), 100.0)
+        optimizer.step()
+        return (weight.weight - before).abs().max().item()
+
+    assert largest_step() == pytest.approx(1 / 4, abs=1e-3)  # the norm of 16 equal entries is 1
+    by_value = ["train.clip_gradients.clip_type=value", "train.clip_gradients.clip_value=0.5"]
+    assert largest_step(*by_value) == pytest.approx(0.5, abs=1e-3)
+    assert largest_step("train.clip_gradients=null") == pytest.approx(100, abs=1e-3)
+
+
+def test_the_learning_rate_and_the_schedule_follow_the_batch_size(config):
+    overrides = ["train.reference_batch_size=8", "train.eval_period=4", "optimizer.lr=0.1"]
+    plan = read_config(config, overrides).plan()  # batches of 2
+    schedule = plan.schedule
+    assert schedule.base_lr == pytest.approx(0.025)
+    assert (schedule.max_iter, schedule.eval_period, schedule.checkpoint_period) == (48, 16, 24)
+    optimizer = plan.build_optimizer(torch.nn.Linear(2, 2))
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
+    # What is written to config.yaml is what is trained with, and is not scaled again.
+    written = plan.config
+    assert (written.train.max_iter, written.optimizer.lr) == (48, pytest.approx(0.025))
+    assert written.train.reference_batch_size == 2
+
+
+def test_several_scales_are_tested_after_the_training(config, output):
+    testing = "train.multi_scale_testing={sizes: [64, 96], max_size: 128, flip: true}"
+    run(config, testing, "train.max_iter=2")
+    results = results_in(output)
+    assert {"bbox", "voc", "bbox_TTA", "voc_TTA"} == results.keys()
+    single, several = (
+        json.loads((output / name / "digits_test" / "coco_instances_results.json").read_text())
+        for name in ("inference", "inference_TTA")
+    )
+    assert single != several
+    # A single scale, which is that of ordinary testing, finds the same.
+    one = "train.multi_scale_testing={sizes: [64], max_size: 64, flip: false}"
+    run(config, "--eval-only", "--resume", one)
+    again = json.loads(
+        (output / "inference_TTA" / "digits_test" / "coco_instances_results.json").read_text()
+    )
+    assert again == single
 
 
 @pytest.mark.parametrize(
@@ -225,8 +271,8 @@ def test_what_train_says_reaches_what_reads_yaml_keys():
         (["train.amp={enabled: true, precision: half}"], "train.amp.precision is 'half'"),
         (["train.init_checkpoint=gone.pth"], "gone.pth: no such checkpoint; see train.init_check"),
         (["train.output_dir=/dev/null/output"], "train.output_dir /dev/null/output cannot be"),
-        (["datasets.train=[digits_trian]"], "datasets.train or test names 'digits_trian'"),
-        (["--eval-only"], "--eval-only needs train.init_checkpoint=<checkpoint>"),
+        (["datasets.train=[digits_trian]"], "datasets.train or datasets.test names 'digits_trian'"),
+        (["--eval-only"], "--eval-only needs train.init_checkpoint, or --resume"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -274,5 +320,5 @@ def test_a_diverging_training_names_the_iteration_and_keeps_a_good_checkpoint(co
 
 def test_help_says_that_a_config_is_code(capsys):
     with pytest.raises(SystemExit):
-        lazyconfig_train_net.command_line(["--help"])
-    assert "A Python config runs: use only those you trust." in capsys.readouterr().out
+        main(["--help"])
+    assert "A Python config is run as code: use only files" in capsys.readouterr().out

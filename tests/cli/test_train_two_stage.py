@@ -2,19 +2,17 @@
 
 import json
 import re
-import sys
 
 import pytest
 import torch
 from conftest import CONFIGS, exit_message, weights_in
 
+from apdet.cli.train import main
 from apdet.config import load_config
+from apdet.config.yaml_plan import plan_from_yaml
 from apdet.data.digits import CLASSES, write_digits
-from apdet.engine.trainer import Trainer
+from apdet.engine.model import build_model
 from apdet.errors import UserError
-
-sys.path.insert(0, str(CONFIGS.parent / "tools"))
-from train_net import command_line
 
 SMALL = """
 _BASE_: {root}/digits/faster_rcnn_ap.yaml
@@ -70,7 +68,7 @@ def output(tmp_path):
 
 
 def train(config, *arguments):
-    return command_line(["--config-file", config, *map(str, arguments)])
+    return main(["--config-file", config, *map(str, arguments)])
 
 
 def results_in(folder):
@@ -121,7 +119,7 @@ def test_masks_are_asked_for_where_there_are_none(config, digits):
     entries[0]["classes"] = CLASSES
     message = exit_message(train, config, "MODEL.MASK_ON", True, "DATASETS.REGISTER", entries)
     assert "an object has no mask" in message
-    assert "MODEL.MASK_ON False" in message
+    assert "MODEL.MASK_ON to False" in message
 
 
 def test_boxes_and_masks_of_several_scales_are_merged(config, output):
@@ -151,6 +149,6 @@ def test_boxes_and_masks_of_several_scales_are_merged(config, output):
     ],
 )
 def test_what_cannot_be_merged_is_said_before_the_training(config, keys, message):
-    cfg = load_config(config, ["TEST.AUG.ENABLED", True, *keys])
+    plan = plan_from_yaml(load_config(config, ["TEST.AUG.ENABLED", True, *keys]))
     with pytest.raises(UserError, match=re.escape(message)):
-        Trainer.build_model(cfg)
+        build_model(plan)

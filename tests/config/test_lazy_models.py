@@ -1,156 +1,30 @@
-"""Every model that YAML builds, built by Detectron2's LazyConfig from the same classes."""
+"""Each Python config in configs/lazy and its YAML config describe the same training."""
 
 from collections.abc import Sequence
 
 import pytest
 import torch
 from conftest import CONFIGS
-from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
-from detectron2.layers import ShapeSpec
-from detectron2.model_zoo import get_config
 from detectron2.modeling import build_model
-from detectron2.modeling.box_regression import Box2BoxTransform
-from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.meta_arch.fcos import FCOSHead
+from detectron2.solver import build_lr_scheduler
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from apdet.config import load_config
-from apdet.modeling import (
-    SSD,
-    SSDVGG16,
-    RankingCascadeROIHeads,
-    RankingFCOS,
-    RankingROIHeads,
-    RankingRPN,
-)
-from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.matcher import OverlapMatcher
-from apdet.modeling.roi_heads import RankingOutputLayers
-from apdet.modeling.ssd import DefaultBoxGenerator, SSDHead
-
-WEIGHTS = [10.0, 10.0, 5.0, 5.0]
-
-
-def retinanet():
-    return LazyConfig.load(str(CONFIGS / "lazy" / "digits_retinanet_ap.py")).model
-
-
-def ssd():
-    features = {"conv4_3": 64, "conv7": 128, "conv8_2": 64, "conv9_2": 32}
-    model = retinanet()
-    model._target_ = SSD
-    model.backbone = L(SSDVGG16)(in_channels=3, out_features=list(features), width=0.125, norm="BN")
-    model.head_in_features = list(features)
-    model.head = L(SSDHead)(
-        input_shape=[L(ShapeSpec)(channels=channels) for channels in features.values()],
-        num_anchors=[4, 4, 4, 4],
-        num_logits="${..num_classes}",
-        bbox_pred_init_std=0.001,
-    )
-    model.anchor_generator = L(DefaultBoxGenerator)(
-        sizes=[[20, 36], [36, 60], [60, 90], [90, 120]],
-        aspect_ratios=[[2]],
-        strides=[8, 16, 32, 64],
-        offset=0.5,
-    )
-    model.anchor_matcher = L(OverlapMatcher)(
-        thresholds=[0.5], labels=[0, 1], allow_low_quality_matches=True
-    )
-    model.update(test_score_thresh=0.01, test_score_thresh_per_level=[])
-    return model
-
-
-def fcos():
-    model = retinanet()
-    model._target_ = RankingFCOS
-    for key in ("anchor_generator", "box2box_transform", "anchor_matcher", "smooth_l1_beta"):
-        del model[key]
-    model.head = L(FCOSHead)(
-        input_shape=[L(ShapeSpec)(channels=64) for _ in range(3)],
-        num_classes="${..num_classes}",
-        conv_dims=[64, 64],
-        norm="GN",
-    )
-    model.update(box_reg_loss_weight=1.0, test_score_thresh=0.01, test_score_thresh_per_level=[])
-    return model
-
-
-def faster_rcnn():
-    model = get_config("common/models/mask_rcnn_fpn.py").model
-    model.backbone = retinanet().backbone
-    model.backbone.bottom_up.out_features = ["res2", "res3", "res4", "res5"]
-    model.proposal_generator.in_features = ["p2", "p3", "p4", "p5"]
-    model.proposal_generator.head.in_channels = 64
-    model.proposal_generator.post_nms_topk = [2000, 1000]
-    model.proposal_generator.anchor_generator.update(
-        sizes=[[20], [36], [60], [100]], strides=[4, 8, 16, 32]
-    )
-    heads = model.roi_heads
-    heads._target_ = RankingROIHeads
-    for key in ("mask_in_features", "mask_pooler", "mask_head"):
-        del heads[key]
-    heads.update(num_classes=10, batch_size_per_image=256, positive_fraction=1.0)
-    heads.box_in_features = ["p2", "p3"]
-    heads.box_pooler.update(scales=[1 / 4, 1 / 8], output_size=5, sampling_ratio=1)
-    heads.box_head.input_shape = L(ShapeSpec)(channels=64, height=5, width=5)
-    heads.box_head.fc_dims = [256, 256]
-    heads.box_predictor = L(RankingOutputLayers)(
-        input_shape=L(ShapeSpec)(channels=256),
-        cls_loss=L(ClsLoss)(loss="ap_loss", num_classes="${...num_classes}"),
-        box2box_transform=L(Box2BoxTransform)(weights=WEIGHTS),
-        test_score_thresh=0.01,
-        loss_weight={"loss_box_reg": 4.0},
-    )
-    model.update(pixel_mean=[103.53, 116.28, 123.675], pixel_std=[57.375, 57.12, 58.395])
-    return model
-
-
-def cascade_rcnn_with_ranking_rpn():
-    model = faster_rcnn()
-    loss = L(ClsLoss)(loss="ap_loss", num_classes=10)
-    model.proposal_generator.update(
-        _target_=RankingRPN,
-        cls_loss={**loss, "num_classes": 1},
-        anchor_matcher=L(OverlapMatcher)(
-            thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True
-        ),
-    )
-    heads = model.roi_heads
-    head, predictor = heads.pop("box_head"), heads.pop("box_predictor")
-    del heads["proposal_matcher"]
-    heads.update(
-        _target_=RankingCascadeROIHeads,
-        box_heads=[head] * 3,
-        box_predictors=[
-            {
-                **predictor,
-                "cls_loss": loss,
-                "cls_agnostic_bbox_reg": True,
-                "box2box_transform": L(Box2BoxTransform)(weights=[w * 10, w * 10, w * 5, w * 5]),
-            }
-            for w in (1.0, 2.0, 3.0)
-        ],
-        proposal_matchers=[
-            L(Matcher)(thresholds=[t], labels=[0, 1], allow_low_quality_matches=False)
-            for t in (0.5, 0.6, 0.7)
-        ],
-    )
-    return model
-
+from apdet.config import load_config, scale_to_batch_size
+from apdet.data.mapper import BoxMapper
 
 CASCADE = """MODEL.ROI_HEADS.NAME RankingCascadeROIHeads MODEL.PROPOSAL_GENERATOR.NAME RankingRPN
 MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True"""
-# Of each model: the YAML config, what is overridden in it, and the same as lazy calls.
-MODELS = {
-    "retinanet": ("retinanet_ap.yaml", [], retinanet),
-    "ssd": ("ssd_ap.yaml", ["MODEL.VGG.WIDTH", "0.125"], ssd),
-    "fcos": ("fcos_ap.yaml", [], fcos),
-    "faster_rcnn": ("faster_rcnn_ap.yaml", [], faster_rcnn),
-    "cascade_rcnn": ("faster_rcnn_ap.yaml", CASCADE.split(), cascade_rcnn_with_ranking_rpn),
+# The YAML config that each Python config corresponds to, and what is overridden in it.
+CONFIGS_IN_YAML = {
+    "retinanet": ("retinanet_ap.yaml", []),
+    "ssd": ("ssd_ap.yaml", []),
+    "fcos": ("fcos_ap.yaml", []),
+    "faster_rcnn": ("faster_rcnn_ap.yaml", []),
+    "cascade_rcnn": ("faster_rcnn_ap.yaml", CASCADE.split()),
 }
-# Where a part is made and replaced on the way, other random numbers are drawn.
+# YAML builds a part of these models twice, so it draws other random numbers.
 REDRAWN = ["faster_rcnn", "cascade_rcnn"]
 
 
@@ -177,13 +51,56 @@ def settings(module):
     return {k: v for k, v in values.items() if " object at 0x" not in str(v)}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_lazy_and_yaml_build_the_same_model(name):
-    config, overrides, lazy = MODELS[name]
+def load_lazy(name):
+    return LazyConfig.load(str(CONFIGS / "lazy" / f"digits_{name}_ap.py"))
+
+
+def load_yaml(name):
+    config, overrides = CONFIGS_IN_YAML[name]
     overrides = ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", "10", *overrides]
     overrides += ["MODEL.ROI_HEADS.NUM_CLASSES", "10"]
-    cfg = load_config(CONFIGS / "digits" / config, overrides)
-    expected, model = seeded(build_model, cfg), seeded(instantiate, lazy())
+    return load_config(CONFIGS / "digits" / config, overrides)
+
+
+def test_all_python_configs_are_compared():
+    files = {path.stem for path in (CONFIGS / "lazy").glob("*.py")}
+    assert files == {f"digits_{name}_ap" for name in CONFIGS_IN_YAML}
+
+
+@pytest.mark.parametrize("name", CONFIGS_IN_YAML)
+def test_lazy_and_yaml_have_the_same_data_and_schedule(name, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/elsewhere")
+    lazy, cfg = load_lazy(name), scale_to_batch_size(load_yaml(name))
+    assert [entry.root for entry in lazy.datasets.register] == ["/elsewhere/digits"] * 2
+    assert lazy.datasets.train == list(cfg.DATASETS.TRAIN)
+    assert lazy.datasets.test == list(cfg.DATASETS.TEST)
+    for is_train in (True, False):
+        loader = lazy.dataloader.train if is_train else lazy.dataloader.test
+        mapper, expected = instantiate(loader.mapper), BoxMapper(cfg, is_train)
+        assert settings(mapper) == settings(expected)
+        assert str(mapper.augmentations) == str(expected.augmentations)
+    solver, train = cfg.SOLVER, lazy.train
+    assert lazy.dataloader.train.total_batch_size == solver.IMS_PER_BATCH
+    assert lazy.optimizer.lr == solver.BASE_LR
+    assert lazy.optimizer.momentum == solver.MOMENTUM
+    assert lazy.optimizer.weight_decay == solver.WEIGHT_DECAY
+    assert train.max_iter == solver.MAX_ITER
+    assert train.checkpointer.period == solver.CHECKPOINT_PERIOD
+    assert train.eval_period == cfg.TEST.EVAL_PERIOD
+    assert train.clip_gradients.clip_type == solver.CLIP_GRADIENTS.CLIP_TYPE
+    assert train.clip_gradients.clip_value == solver.CLIP_GRADIENTS.CLIP_VALUE
+    assert train.seed == cfg.SEED
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    expected = build_lr_scheduler(cfg, optimizer)._multiplier
+    multiplier = instantiate(lazy.lr_multiplier)
+    for where in (0.0, 0.05, 0.1, 0.3, 0.9):
+        assert multiplier(where) == pytest.approx(expected(where), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS_IN_YAML)
+def test_lazy_and_yaml_build_the_same_model(name):
+    cfg, lazy = load_yaml(name), load_lazy(name)
+    expected, model = seeded(build_model, cfg), seeded(instantiate, lazy.model)
     assert type(model) is type(expected)
     assert str(model) == str(expected)
     for ours, theirs in zip(model.modules(), expected.modules(), strict=True):

@@ -2,8 +2,13 @@ import detectron2.data.transforms as T  # noqa: N812
 import numpy as np
 import pytest
 
-from apdet.data.augmentation import RandomExpand, build_augmentation, ssd_augmentation
-from apdet.data.mapper import build_mapper
+from apdet.data.augmentation import (
+    RandomExpand,
+    evaluation_augmentation,
+    ssd_augmentation,
+    training_augmentation,
+)
+from apdet.data.mapper import BoxMapper
 from apdet.data.voc import load_voc
 from apdet.errors import UserError
 
@@ -53,7 +58,7 @@ def test_boxes_of_what_the_detector_sees_lie_in_the_image(cfg, voc, seed):
     voc.add("a", [("cat", 1, 1, 40, 30), ("cat", 30, 20, 40, 30), ("cat", 1, 1, 3, 3)])
     (image,) = load_voc(voc.images, voc.xml)
     np.random.seed(seed)
-    mapped = build_mapper(cfg, is_train=True)(image)
+    mapped = BoxMapper(cfg, is_train=True)(image)
     assert mapped["image"].shape == (3, 64, 64)
     boxes = mapped["instances"].gt_boxes.tensor
     assert (boxes >= 0).all()
@@ -114,7 +119,7 @@ def test_the_config_decides_on_size_and_flips(cfg, flip, flipped):
     flips = np.zeros(2)
     for seed in range(100):
         np.random.seed(seed)
-        result, (box,) = augment(build_augmentation(cfg, is_train=True), image, boxes)
+        result, (box,) = augment(training_augmentation(cfg), image, boxes)
         assert result.shape == (64, 64, 3)
         np.testing.assert_allclose(extent(result), box, atol=1)
         flips += box[:2] > (20, 16)  # (16, 12.8) as it was, (32, 19.2) if flipped
@@ -124,26 +129,46 @@ def test_the_config_decides_on_size_and_flips(cfg, flip, flipped):
 def test_detectron2s_random_crop_is_heeded(cfg):
     cfg.INPUT.CROP.ENABLED = True
     cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = "relative", [0.5, 0.5]
-    first = build_augmentation(cfg, is_train=True)[0]
+    first = training_augmentation(cfg)[0]
     assert first.get_transform(painted()[0]).w == 60
 
 
 def test_test_images_are_only_resized(cfg):
     cfg.INPUT.SSD_AUGMENTATION = True
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 50, 1000
-    result, _ = augment(build_augmentation(cfg, is_train=False), *painted())
+    result, _ = augment(evaluation_augmentation(cfg), *painted())
     assert result.shape == (50, 60, 3)
 
 
 def test_a_fixed_size_at_test_takes_the_boxes_along(cfg):
     cfg.INPUT.FIXED_SIZE_TEST = [50, 30]
-    result, (box,) = augment(build_augmentation(cfg, is_train=False), *painted())
+    result, (box,) = augment(evaluation_augmentation(cfg), *painted())
     assert result.shape == (50, 30, 3)
     np.testing.assert_allclose(box, extent(result), atol=1)
 
 
+@pytest.mark.parametrize("build", [training_augmentation, evaluation_augmentation])
 @pytest.mark.parametrize("size", [[512], [0, 512], ["512", "512"], [1, 2, 3]])
-def test_a_fixed_size_is_a_height_and_a_width(cfg, size):
-    cfg.INPUT.FIXED_SIZE_TRAIN = size
-    with pytest.raises(UserError, match=r"INPUT.FIXED_SIZE_TRAIN is .*give \[height, width\]"):
-        build_augmentation(cfg, is_train=True)
+def test_a_fixed_size_is_a_height_and_a_width(build, size):
+    with pytest.raises(UserError, match=r"^fixed_size is .*; give \[height, width\]"):
+        build(fixed_size=size)
+
+
+@pytest.mark.parametrize("argument", ["flip", "crop_type"])
+def test_an_unknown_choice_is_answered_with_those_there_are(argument):
+    with pytest.raises(UserError, match=f"^{argument} is 'diagonal'; choose one of .*tal|relative"):
+        training_augmentation(**{argument: "diagonal"})
+
+
+def test_values_do_what_the_same_values_of_a_config_do(cfg):
+    cfg.INPUT.FIXED_SIZE_TRAIN, cfg.INPUT.RANDOM_FLIP = [48, 40], "vertical"
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = True, "absolute", [30, 30]
+    by_values = training_augmentation(
+        fixed_size=[48, 40], flip="vertical", crop_type="absolute", crop_size=[30, 30]
+    )
+    results = []
+    for augmentation in (training_augmentation(cfg), by_values):
+        np.random.seed(3)
+        results.append(augment(augmentation, *painted()))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

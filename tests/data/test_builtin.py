@@ -4,8 +4,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.pascal_voc import CLASS_NAMES, load_voc_instances
 
 from apdet.config import load_config
+from apdet.config.datasets import register_datasets
 from apdet.data.builtin import VOC_SPLITS, datasets_root, register_voc
-from apdet.data.register import register_datasets
 from apdet.errors import UserError
 
 

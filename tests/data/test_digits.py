@@ -1,7 +1,10 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import CONFIGS
 
 from apdet.data.coco import load_coco
 from apdet.data.digits import CLASSES, draw_image, main, split_sources, write_digits
@@ -99,3 +102,13 @@ def test_the_command_line_writes_what_it_was_asked_for(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match=r"error: .*cannot be written to"):
         main(["--out", str(tmp_path / "file" / "below")])
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "apdet.data.digits"], [str(CONFIGS.parent / "datasets/prepare_digits.py")]]
+)
+def test_the_module_and_the_script_write_the_same_files(tmp_path, command):
+    arguments = ["--out", str(tmp_path / "d"), "--train", "2", "--test", "1", "--size", "32"]
+    subprocess.run([sys.executable, *command, *arguments], check=True)
+    write_digits(tmp_path / "expected", 2, 1, size=32)
+    assert files_in(tmp_path / "d") == files_in(tmp_path / "expected")

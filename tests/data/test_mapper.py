@@ -6,7 +6,7 @@ import torch
 from detectron2.data import DatasetMapper
 from PIL import Image
 
-from apdet.data.mapper import build_mapper
+from apdet.data.mapper import BoxMapper, build_mapper
 from apdet.data.voc import load_voc
 from apdet.errors import UserError
 
@@ -25,7 +25,7 @@ def image(voc):
 def test_it_gives_what_detectron2s_mapper_gives(cfg, image, is_train):
     cfg.INPUT.FIXED_SIZE_TRAIN = []
     cfg.INPUT.MIN_SIZE_TRAIN = (64,)
-    ours = build_mapper(cfg, is_train)(image)
+    ours = BoxMapper(cfg, is_train)(image)
     theirs = DatasetMapper(cfg, is_train)(image)
     assert ours.keys() == theirs.keys()
     assert "annotations" not in ours
@@ -41,14 +41,14 @@ def test_an_image_without_boxes_has_empty_instances(cfg, image, ssd):
     cfg.INPUT.SSD_AUGMENTATION = ssd
     image["annotations"] = []
     for _ in range(20):
-        instances = build_mapper(cfg, is_train=True)(image)["instances"]
+        instances = BoxMapper(cfg, is_train=True)(image)["instances"]
         assert len(instances) == 0
         assert instances.gt_boxes.tensor.shape == (0, 4)
 
 
 def test_crowds_and_difficult_boxes_do_not_decide_on_the_crops(cfg, image):
     cfg.INPUT.SSD_AUGMENTATION = True
-    mapper = build_mapper(cfg, is_train=True)
+    mapper = BoxMapper(cfg, is_train=True)
     crowd = {"bbox": [0, 0, 1, 1], "bbox_mode": 0, "category_id": 0, "iscrowd": 1}
     for seed in range(20):
         results = []
@@ -62,7 +62,7 @@ def test_crowds_and_difficult_boxes_do_not_decide_on_the_crops(cfg, image):
 
 def test_the_dataset_dict_is_left_as_it_was(cfg, image):
     before = repr(image)
-    build_mapper(cfg, is_train=True)(image)
+    BoxMapper(cfg, is_train=True)(image)
     assert repr(image) == before
 
 
@@ -79,7 +79,7 @@ def test_an_image_that_cannot_be_read_is_named(cfg, image, voc, harm, is_train):
     else:
         Image.new("RGB", (50, 50)).save(path)
     with pytest.raises(UserError, match=r"a\.jpg: not a readable image .*replace it or remove it"):
-        build_mapper(cfg, is_train)(image)
+        BoxMapper(cfg, is_train)(image)
 
 
 def test_a_crop_drops_the_boxes_whose_centre_it_cuts_off(cfg, image):
@@ -89,7 +89,7 @@ def test_a_crop_drops_the_boxes_whose_centre_it_cuts_off(cfg, image):
         for x in range(0, 36, 6)
         for y in range(0, 26, 6)
     ]
-    mapper = build_mapper(cfg, is_train=True)
+    mapper = BoxMapper(cfg, is_train=True)
     counts = set()
     for _ in range(40):
         boxes = mapper(image)["instances"].gt_boxes.tensor
@@ -99,3 +99,17 @@ def test_a_crop_drops_the_boxes_whose_centre_it_cuts_off(cfg, image):
         assert (width >= 0.5 * width.max() - 1e-3).all()
         assert (height >= 0.5 * height.max() - 1e-3).all()
     assert len(counts) > 1
+
+
+@pytest.mark.parametrize("fixed", [[], [20, 20]])
+def test_test_images_keep_their_size_if_asked_for(cfg, image, fixed):
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.FIXED_SIZE_TEST = 20, fixed
+    assert BoxMapper(cfg, is_train=False)(image)["image"].shape[1] == 20
+    pixels = BoxMapper(cfg, is_train=False, resize=False)(image)["image"]
+    expected = np.asarray(Image.open(image["file_name"]))[..., ::-1]
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), expected)
+
+
+def test_the_old_name_still_builds_the_mapper(cfg):
+    with pytest.warns(DeprecationWarning, match="call BoxMapper"):
+        assert isinstance(build_mapper(cfg, True), BoxMapper)

@@ -1,8 +1,9 @@
 import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 
-from apdet.data.training import training_dicts
+from apdet.data.training import check_batch_size, training_dicts
 from apdet.errors import UserError
 
 
@@ -54,14 +55,14 @@ def test_difficult_boxes_are_trained_on_if_asked_for_but_crowds_never():
     [([[], []], "has no annotated box to train on"), ([[DIFFICULT]], "only boxes that are")],
 )
 def test_a_set_without_boxes_is_named(images, message):
-    with pytest.raises(UserError, match=rf"DATASETS.TRAIN \['some'\] .*{message}"):
+    with pytest.raises(UserError, match=rf"^names \['some'\] .*{message}"):
         training_dicts(settings(*images))
 
 
 def test_training_on_nothing_is_an_error():
     cfg = settings()
     cfg.DATASETS.TRAIN = []
-    with pytest.raises(UserError, match=r"DATASETS\.TRAIN is empty"):
+    with pytest.raises(UserError, match=r"^names is empty"):
         training_dicts(cfg)
 
 
@@ -87,8 +88,18 @@ def test_masks_are_there_in_the_format_that_is_trained():
 
 @pytest.mark.parametrize(
     ("boxes", "message"),
-    [([POLYGON, box()], "^1: an object has no mask"), ([RLE], "^1: .*MASK_FORMAT bitmask")],
+    [
+        ([POLYGON, box()], "^1: an object has no mask, but use_instance_mask is True"),
+        ([RLE], "^1: .* set mask_format to 'bitmask'"),
+    ],
 )
 def test_a_mask_that_cannot_be_trained_is_named_by_its_image(boxes, message):
     with pytest.raises(UserError, match=message):
         names(settings([POLYGON], boxes, mask_format="polygon"))
+
+
+def test_a_batch_that_processes_cannot_share_is_named(monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    check_batch_size(4)
+    with pytest.raises(UserError, match=r"^total_batch_size is 3, which 2 processes cannot share"):
+        check_batch_size(3)

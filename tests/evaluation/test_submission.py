@@ -5,14 +5,12 @@ import subprocess
 import zipfile
 
 import pytest
-from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 
 from apdet.errors import UserError
-from apdet.evaluation import build_evaluator
+from apdet.evaluation.build import build_evaluator, inference_folder
 from apdet.evaluation.submission import write_submission
-from apdet.report import write_report
 
 SERVER_SETS = {"evaluator_type": "voc", "year": 2012, "split": "test", "annotated": False}
 CLASSES = list(CLASS_NAMES)
@@ -26,21 +24,15 @@ FOUND = {
 
 
 @pytest.fixture
-def cfg(tmp_path):
-    cfg = get_cfg()
-    cfg.OUTPUT_DIR = str(tmp_path / "output")
-    return cfg
-
-
-@pytest.fixture
-def predict(make_image, make_output, evaluate, cfg):
+def predict(make_image, make_output, evaluate, tmp_path):
     """Evaluates ``FOUND`` on a registered set; returns the folder of the predictions."""
 
     def run(name, found=FOUND):
         images = [make_image(image_id) for image_id in found]
-        evaluator = build_evaluator(cfg, name)
+        folder = inference_folder(tmp_path / "output", name)
+        evaluator = build_evaluator(name, folder)
         assert evaluate(evaluator, images, [make_output(*f) for f in found.values()]) == {}
-        return f"{cfg.OUTPUT_DIR}/inference/{name}"
+        return folder
 
     return run
 
@@ -149,12 +141,3 @@ def test_a_folder_that_cannot_be_written_to_is_named(predict, voc_test, tmp_path
     (tmp_path / "output/inference/voc_hidden/results_VOC2012_test.tar.gz.tmp").mkdir()
     with pytest.raises(UserError, match="voc_hidden: cannot write the submission"):
         write_submission(voc_test, folder, "Any")
-
-
-def test_the_report_names_the_file_to_submit(predict, voc_test, cfg, caplog):
-    cfg.DATASETS.TEST = (voc_test,)
-    predict(voc_test)
-    archive = f"{cfg.OUTPUT_DIR}/inference/voc_hidden/results_VOC2012_test.tar.gz"
-    with caplog.at_level("INFO"):
-        assert archive in map(str, write_report(cfg, {}))
-    assert f"Submit {archive} to the evaluation server of PASCAL VOC" in caplog.text

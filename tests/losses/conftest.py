@@ -1,27 +1,26 @@
 import pytest
 import torch
 
-from apdet.losses.ranking.binning import backend as routes
-from apdet.losses.ranking.binning import compiled, grid
-from apdet.losses.ranking.binning import numba_backend as native
+from apdet.losses.ranking.binning import backends, compiled, gridded, numba_backend
 
-ROUTES = ["searched", "gridded", "compiled"]
+BACKENDS = ["search", "gridded", "compiled"]
 
 
-@pytest.fixture(params=ROUTES)
-def route(request, monkeypatch):
-    """Each of the ways the passes can be done, however few scores there are."""
-    monkeypatch.setattr(routes, "SMALL", 1 << 62 if request.param == "searched" else 0)
+@pytest.fixture(params=BACKENDS)
+def backend(request, monkeypatch):
+    """Each backend of the passes over the scores, however few scores there are."""
+    never = 1 << 62
+    monkeypatch.setattr(backends, "MIN_SCORES_FOR_GRID", never if request.param == "search" else 0)
     monkeypatch.setenv("APDET_NATIVE", str(int(request.param == "compiled")))
     if request.param == "compiled":
-        assert native.is_available(), "the tests need numba: pip install -e '.[dev]'"
+        assert numba_backend.is_available(), "the tests need numba: pip install -e '.[dev]'"
     return request.param
 
 
 @pytest.fixture
 def in_parts(monkeypatch):
     """Even few scores are split into chunks, and into the parts of three threads."""
-    monkeypatch.setattr(grid, "CPU_CHUNK", 7)
+    monkeypatch.setattr(gridded, "CPU_CHUNK", 7)
     monkeypatch.setattr(compiled, "MIN_PART", 5)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)

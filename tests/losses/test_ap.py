@@ -57,7 +57,7 @@ def test_is_algorithm_1_with_ties_and_scores_at_the_corners(data, size, delta):
     delta=st.sampled_from([0.1, 1.0, 10.0]),
     seed=st.integers(0, 2**31),
 )
-def test_is_algorithm_1_in_float32_at_any_size(route, num_scores, share_pos, spread, delta, seed):
+def test_is_algorithm_1_in_float32_at_any_size(backend, num_scores, share_pos, spread, delta, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = spread * torch.randn(num_scores, generator=generator)
     targets = (torch.rand(num_scores, generator=generator) < share_pos).int()

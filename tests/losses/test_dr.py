@@ -65,3 +65,19 @@ def test_missing_positives_are_1_and_missing_negatives_0(targets, pos_mean, neg_
 def test_what_must_be_positive_is_named(name):
     with pytest.raises(ValueError, match=f"{name} must be > 0, got 0"):
         dr_loss(torch.zeros(2), torch.zeros(2), **{name: 0})
+
+
+def test_a_million_scores_in_float32_are_as_exact_as_in_float64():
+    logits = 2 * torch.randn(1_000_000) - 4
+    targets = (torch.rand(len(logits)) < 1e-3).int()
+    losses, gradients = [], []
+    for dtype in (torch.float32, torch.float64):
+        scores = logits.to(dtype).requires_grad_()
+        loss = dr_loss(scores, targets)
+        (gradient,) = torch.autograd.grad(loss, scores)
+        assert loss.dtype == dtype
+        losses.append(loss.item())
+        gradients.append(gradient.double())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    largest = gradients[1].abs().max()
+    torch.testing.assert_close(gradients[0] / largest, gradients[1] / largest, rtol=0, atol=1e-6)

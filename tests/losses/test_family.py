@@ -35,6 +35,17 @@ def random_ranking(dtype=torch.float64):
     return (2 * torch.randn(650, dtype=torch.float64)).to(dtype), targets
 
 
+@pytest.mark.parametrize("loss", RANKING_LOSSES.values(), ids=RANKING_LOSSES)
+def test_the_width_of_the_other_step_is_refused(loss):
+    logits, targets = random_ranking()
+    for delta in (None, 1.0):
+        with pytest.raises(ValueError, match=r"k=0\.5 is a width of the sigmoid step"):
+            loss(logits, targets, delta=delta, k=0.5)
+    for k in (None, 0.5):
+        with pytest.raises(ValueError, match=r"delta=0\.1 is a width of the piecewise step"):
+            loss(logits, targets, step="sigmoid", delta=0.1, k=k)
+
+
 @every_loss
 def test_gradients_sum_to_zero_and_push_apart(loss):
     logits, targets = random_ranking()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from apdet.losses import ghm_loss
+from apdet.losses.ghm import GHMLoss, averaged_ghm_loss
 
 
 def loss_by_definition(logits, targets, bins, counts=None):
@@ -31,19 +32,31 @@ def test_each_entry_is_divided_by_the_density_of_its_gradient_norm(bins):
 
 
 def test_the_density_is_a_moving_average_that_starts_from_the_first_count():
-    moving, bins = torch.zeros(10, dtype=torch.float64), 10
+    module, bins = GHMLoss(bins=10, momentum=0.75).double(), 10
     expected = [0.0] * bins
     for _ in range(4):
         logits, targets = random_batch(40)
-        loss = ghm_loss(logits, targets, bins=bins, momentum=0.75, moving_counts=moving)
+        loss = module(logits, targets)
         norm = (logits.sigmoid() - targets).abs()[targets >= 0]
         counts = torch.histc(norm, bins, min=0, max=1).tolist()
         expected = [
             0.75 * mean + 0.25 * count if mean else count
             for mean, count in zip(expected, counts, strict=True)
         ]
-        torch.testing.assert_close(moving.tolist(), expected)
+        torch.testing.assert_close(module.moving_counts.tolist(), expected)
         assert loss.item() == pytest.approx(loss_by_definition(logits, targets, bins, expected))
+
+
+def test_the_average_is_returned_and_the_former_one_left_as_it_was():
+    logits, targets = random_batch()
+    before = torch.rand(30)
+    moving = before.clone()
+    _, counts = averaged_ghm_loss(logits, targets, moving)
+    assert torch.equal(moving, before)
+    module = GHMLoss()
+    module.moving_counts.copy_(before)
+    module(logits, targets)
+    torch.testing.assert_close(module.moving_counts.double(), counts)
 
 
 def test_copies_of_an_easy_example_add_nothing():
@@ -56,10 +69,13 @@ def test_copies_of_an_easy_example_add_nothing():
 @pytest.mark.parametrize("targets", [[], [-1, -1]], ids=str)
 def test_without_entries_the_loss_is_a_zero_that_backpropagates(targets):
     logits = torch.randn(len(targets), requires_grad=True)
-    loss = ghm_loss(logits, torch.tensor(targets), moving_counts=torch.zeros(30))
-    loss.backward()
-    assert loss == 0
-    assert not logits.grad.any()
+    module = GHMLoss()
+    for loss in (ghm_loss, module):
+        value = loss(logits, torch.tensor(targets))
+        value.backward()
+        assert value == 0
+        assert not logits.grad.any()
+    assert not module.moving_counts.any()
 
 
 @pytest.mark.parametrize(
@@ -67,9 +83,13 @@ def test_without_entries_the_loss_is_a_zero_that_backpropagates(targets):
     [
         ({"bins": 0}, "bins must be at least 1, got 0"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
-        ({"moving_counts": torch.zeros(3)}, r"moving_counts \(3,\) must be \(30,\)"),
     ],
 )
 def test_what_does_not_fit_is_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        ghm_loss(torch.zeros(2), torch.zeros(2), **kwargs)
+        GHMLoss(**kwargs)(torch.zeros(2), torch.zeros(2))
+
+
+def test_no_region_at_all_is_refused():
+    with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
+        ghm_loss(torch.zeros(2), torch.zeros(2), bins=0)

@@ -1,5 +1,6 @@
 import importlib
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from apdet import losses
 from apdet.errors import UserError
 from apdet.modeling import named_loss
 from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.named_loss import allow_custom_code, bind_loss, is_softmax
+from apdet.modeling.named_loss import allow_custom_code, bind_loss
 
 MY_LOSS = """
 from pathlib import Path
@@ -16,6 +17,7 @@ Path("witness").touch()
 
 def scaled_sum(logits, targets, *, factor=1.0, normalizer=None):
     return factor * logits[targets == 1].sum() / (1 if normalizer is None else normalizer)
+scaled_sum.needs = ("normalizer",)
 
 def over_classes(logits, labels):
     return logits.sum()
@@ -89,6 +91,55 @@ def test_what_cannot_be_imported_is_named(workplace, name, message):
         bind_loss(name, {})
 
 
-def test_the_losses_over_classes_are_those_that_say_so():
-    over_classes = [name for name in losses.__all__ if is_softmax(bind_loss(name, {}))]
-    assert tuple(over_classes) == losses.SOFTMAX
+def test_a_partial_keeps_its_keywords_and_may_be_given_more():
+    bound = bind_loss(partial(losses.ap_loss, delta=0.5), {"interpolate": False})
+    assert bound.keywords == {"delta": 0.5, "interpolate": False}
+    module = bind_loss(partial(losses.ghm_loss, bins=7), {"momentum": 0.5})
+    assert (len(module.moving_counts), module.momentum) == (7, 0.5)
+
+
+def test_the_extension_point_is_no_loss():
+    with pytest.raises(UserError, match=r"^loss is 'ranking_loss'; choose one of"):
+        bind_loss("ranking_loss", {})
+
+
+def of_0_1(logits, targets, *, factor=1.0, normalizer=None):
+    return factor * logits[targets == 1].sum() / (1 if normalizer is None else normalizer)
+
+
+def test_a_loss_of_0_1_is_served_and_told_what_to_set():
+    with pytest.warns(FutureWarning, match=r"set of_0_1.needs = \('normalizer',\)"):
+        cls_loss = ClsLoss(loss=of_0_1, num_classes=2, kwargs={"factor": 6.0})
+    logits = torch.tensor([[[1.0, 5.0], [7.0, 9.0]]])
+    assert cls_loss([logits], torch.tensor([[1, 0]]))["loss_cls"] == 6 * (5 + 7) / 2
+
+
+def test_a_need_that_no_detector_gives_is_named_with_what_can_be_given():
+    def loss(logits, targets, *, quality):
+        return logits.sum()
+
+    loss.needs = ("quality",)
+    message = r"^loss: loss needs 'quality', but a detector gives only \['normalizer', 'group'\]"
+    with pytest.raises(UserError, match=message):
+        ClsLoss(loss=loss, num_classes=2)
+
+
+def test_a_module_with_state_is_not_touched_when_it_is_tried_out():
+    class Counter(torch.nn.Module):
+        def __init__(self, start=0):
+            super().__init__()
+            self.register_buffer("calls", torch.tensor(start))
+
+        def forward(self, logits, targets, *, normalizer):
+            self.calls += 1
+            return logits.sum() / normalizer
+
+    def loss(logits, targets, *, normalizer):
+        return logits.sum() / normalizer
+
+    loss.needs, loss.module = ("normalizer",), Counter
+    cls_loss = ClsLoss(loss=loss, num_classes=1, kwargs={"start": 5})
+    assert cls_loss.state_dict() == {"loss.calls": 5}
+    cls_loss([torch.zeros(1, 2, 1)], torch.tensor([[0, 1]]))
+    assert cls_loss.state_dict() == {"loss.calls": 6}
+    assert "loss, start=5" in repr(cls_loss)

@@ -3,7 +3,7 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from apdet.losses import ap_loss
-from apdet.modeling.ranking import log_ranking, ranking_targets
+from apdet.modeling.ranking import check_classes, log_ranking, ranking_targets
 
 
 def test_targets_replicate_the_label_of_each_anchor_for_every_class():
@@ -13,9 +13,23 @@ def test_targets_replicate_the_label_of_each_anchor_for_every_class():
     assert targets.tolist() == expected
 
 
-def test_a_class_that_the_model_does_not_have_is_named():
+@pytest.mark.parametrize("num_classes", [1, 4])
+def test_targets_of_many_anchors_are_those_of_each(num_classes):
+    gt_labels = torch.randint(-1, num_classes + 1, (3, 50))
+    targets = ranking_targets(gt_labels, num_classes)
+    assert targets.dtype == torch.int8
+    for label, row in zip(gt_labels.flatten().tolist(), targets.flatten(0, 1), strict=True):
+        expected = [-1 if label < 0 else int(k == label) for k in range(num_classes)]
+        assert row.tolist() == expected
+
+
+def test_a_label_above_all_classes_becomes_a_target_that_is_refused():
+    targets = ranking_targets(torch.tensor([0, 4]), num_classes=3)
+    assert targets.tolist() == [[1, 0, 0], [0, 0, 2]]
+    with pytest.raises(ValueError, match="targets lie in"):
+        ap_loss(torch.zeros(2, 3), targets)
     with pytest.raises(ValueError, match="class 4, but the model has only 3 classes"):
-        ranking_targets(torch.tensor([0, 4]), num_classes=3)
+        check_classes(torch.tensor([0, 4]), num_classes=3)
 
 
 def test_the_ranking_is_recorded():

@@ -19,7 +19,7 @@ from apdet.config import load_config
 from apdet.errors import UserError
 from apdet.modeling import RankingFCOS
 from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.tta import DenseDetectorWithTTA
+from apdet.modeling.tta import with_test_time_augmentation
 
 LEVELS = ["p3", "p4", "p5"]
 
@@ -215,7 +215,7 @@ NO_POSITIVE = {
 }
 
 
-@pytest.mark.parametrize("loss", losses.__all__)
+@pytest.mark.parametrize("loss", losses.LOSSES)
 @pytest.mark.parametrize("inputs", NO_POSITIVE.values(), ids=NO_POSITIVE)
 def test_batches_without_positives_train(cfg, loss, inputs):
     cfg.MODEL.CLS_LOSS.NAME = loss
@@ -230,7 +230,7 @@ def test_batches_without_positives_train(cfg, loss, inputs):
         assert not model.head.cls_score.weight.grad.any()
 
 
-@pytest.mark.parametrize("loss", losses.__all__)
+@pytest.mark.parametrize("loss", losses.LOSSES)
 def test_every_loss_trains_with_and_without_boxes_in_an_image(cfg, loss):
     cfg.MODEL.CLS_LOSS.NAME = loss
     model = build(cfg)
@@ -291,8 +291,12 @@ def test_a_threshold_a_level_keeps_only_what_is_above_it(all_points, topk, num_d
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("LOSS_NORMALIZER", "mean", "LOSS_NORMALIZER is 'mean'; choose 'batch' or 'ema'"),
-        ("SCORE_THRESH_TEST_PER_LEVEL", [0.1], "has 1 values for the 3 levels"),
+        ("LOSS_NORMALIZER", "mean", "loss_normalizer is 'mean'; choose 'batch' or 'ema'"),
+        (
+            "SCORE_THRESH_TEST_PER_LEVEL",
+            [0.1],
+            "test_score_thresh_per_level has 1 values for the 3 levels",
+        ),
     ],
 )
 def test_wrong_settings_are_named_when_the_model_is_built(cfg, key, value, message):
@@ -319,8 +323,8 @@ def test_it_is_made_without_a_config_file_too(cfg):
 
 def test_tta_at_one_scale_is_ordinary_testing_at_that_scale(cfg):
     model, pixels = build(cfg).eval(), torch.randint(0, 256, (3, 64, 80), dtype=torch.uint8)
-    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE, cfg.TEST.AUG.FLIP = [96], 1000, False
-    actual = DenseDetectorWithTTA(cfg, model).eval()([{"image": pixels}])[0]["instances"]
+    augmented = with_test_time_augmentation(model, sizes=[96], max_size=1000, flip=False)
+    actual = augmented([{"image": pixels}])[0]["instances"]
     resize = ResizeTransform(64, 80, 96, 120)
     resized = torch.tensor(resize.apply_image(pixels.permute(1, 2, 0).numpy())).permute(2, 0, 1)
     with torch.no_grad():
@@ -338,3 +342,12 @@ def test_fine_tuning_takes_over_the_classes_it_shares(cfg, tmp_path):
     assert torch.equal(actual[[0, 2]], expected[[2, 0]])
     assert not torch.equal(actual[1], expected[1])
     assert torch.equal(new.head.ctrness.weight, old.head.ctrness.weight)
+
+
+def test_its_points_are_counted_by_level_and_matched(cfg):
+    box = [8.0, 8, 40, 56]
+    counts, labels = build(cfg).match_anchors([image([box], [1]), image()])
+    assert counts == {"p3": 64, "p4": 16, "p5": 4}
+    expected = torch.full((2, 64 + 16 + 4), 3)
+    expected[0, positives(box, 64)[0]] = 1
+    assert torch.equal(labels, expected)

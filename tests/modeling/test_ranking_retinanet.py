@@ -85,7 +85,7 @@ def test_one_ranking_spans_all_images_of_the_batch(cfg):
     assert loss != pytest.approx(sum(alone) / 2, abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", losses.__all__)
+@pytest.mark.parametrize("loss", losses.LOSSES)
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -165,8 +165,12 @@ def test_the_moving_average_of_positives_is_part_of_the_checkpoint(focal_cfg):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("LOSS_NORMALIZER", "mean", "LOSS_NORMALIZER is 'mean'; choose 'batch' or 'ema'"),
-        ("SCORE_THRESH_TEST_PER_LEVEL", [0.1], "has 1 values for the 3 levels"),
+        ("LOSS_NORMALIZER", "mean", "loss_normalizer is 'mean'; choose 'batch' or 'ema'"),
+        (
+            "SCORE_THRESH_TEST_PER_LEVEL",
+            [0.1],
+            "test_score_thresh_per_level has 1 values for the 3 levels",
+        ),
     ],
 )
 def test_wrong_settings_are_named_when_the_model_is_built(cfg, key, value, message):

@@ -7,7 +7,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
-from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, pairwise_iou
 from detectron2.utils.events import EventStorage
 from oracles import ap_by_algorithm_1
 from torch.nn import functional as F  # noqa: N812
@@ -153,7 +153,7 @@ def test_it_starts_from_the_prior():
     assert not predictor("ohem_loss").cls_score.bias.any()
 
 
-@pytest.mark.parametrize("loss", losses.__all__)
+@pytest.mark.parametrize("loss", losses.LOSSES)
 @pytest.mark.parametrize(
     "proposals",
     [[rois(), rois()], [rois(3, 3), rois(3)], [rois(1), rois(0, 2)]],
@@ -252,10 +252,10 @@ def test_the_objectness_of_a_ranking_rpn_is_ranked_over_all_anchors():
 
 
 def test_what_does_not_fit_a_two_stage_detector_is_refused():
-    with pytest.raises(UserError, match=r"ohem_loss .*one logit an anchor"):
+    with pytest.raises(UserError, match=r"^cls_loss ohem_loss needs .*one logit for"):
         build_model(config("ranking RPN", "MODEL.CLS_LOSS.NAME", "ohem_loss"))
     for key in ("USE_FED_LOSS", "USE_SIGMOID_CE"):
-        with pytest.raises(UserError, match=f"{key} chooses a loss of Detectron2's, and Ranking"):
+        with pytest.raises(UserError, match=f"{key} chooses a loss of Detectron2, but Ranking"):
             build_model(config("faster", f"MODEL.ROI_BOX_HEAD.{key}", "True"))
 
 
@@ -270,14 +270,13 @@ def test_the_loss_of_a_model_is_named():
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"keypoint"}))
 @torch.no_grad()
 def test_of_several_scales_one_is_ordinary_testing(kind):
-    cfg = config(kind, "TEST.AUG.MIN_SIZES", [SIDE], "TEST.AUG.FLIP", False)
-    model = build_model(cfg).eval()
+    model = build_model(config(kind)).eval()
     for name, weight in model.roi_heads.named_parameters():
         if "cls_score.weight" in name:
             torch.nn.init.normal_(weight, std=0.3)  # scores that differ
     inputs = [{"image": image()["image"].byte(), "height": SIDE, "width": SIDE}]
     expected = model(inputs)[0]["instances"]
-    augmented = with_test_time_augmentation(cfg, model)
+    augmented = with_test_time_augmentation(model, sizes=[SIDE], max_size=1000, flip=False)
     assert not augmented.training
     actual = augmented(inputs)[0]["instances"]
     assert len(actual) == len(expected) > 10
@@ -285,3 +284,27 @@ def test_of_several_scales_one_is_ordinary_testing(kind):
     torch.testing.assert_close(actual.pred_boxes.tensor, expected.pred_boxes.tensor)
     for field in expected.get_fields().keys() - {"pred_boxes"}:
         torch.testing.assert_close(actual.get(field), expected.get(field))
+
+
+def test_keypoints_are_not_tested_on_several_scales():
+    with pytest.raises(UserError, match=r"^model: Detectron2 merges no keypoints"):
+        with_test_time_augmentation(
+            build_model(config("keypoint")), sizes=[SIDE], max_size=1000, flip=True
+        )
+
+
+def test_several_scales_need_no_config_and_keep_the_settings_of_the_model():
+    limits = ["TEST.DETECTIONS_PER_IMAGE", "7", "MODEL.ROI_HEADS.NMS_THRESH_TEST", "0.3"]
+    model = build_model(config("cascade", *limits)).eval()
+    for name, weight in model.roi_heads.named_parameters():
+        if "cls_score.weight" in name:
+            torch.nn.init.normal_(weight, std=0.3)  # scores that differ
+    augmented = with_test_time_augmentation(model, sizes=[SIDE, 96], max_size=1000, flip=True)
+    inputs = [{"image": image()["image"].byte(), "height": SIDE, "width": SIDE}]
+    with torch.no_grad():
+        found = augmented(inputs)[0]["instances"]
+    assert len(found) == 7
+    for k in range(3):
+        boxes = found.pred_boxes[found.pred_classes == k]
+        iou = pairwise_iou(boxes, boxes).fill_diagonal_(0)
+        assert iou.numel() == 0 or iou.max() <= 0.3

@@ -9,7 +9,8 @@ from torch import nn
 
 import apdet.modeling  # noqa: F401
 from apdet.errors import UserError
-from apdet.modeling.tta import DenseDetectorWithTTA, merge
+from apdet.modeling.dense_tta import merge
+from apdet.modeling.tta import with_test_time_augmentation
 
 HEIGHT, WIDTH = 80, 104
 THRESH = 0.5
@@ -33,9 +34,10 @@ def pixels():
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
-def with_tta(cfg, model, sizes, *, flip=False, max_size=1000):
-    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE, cfg.TEST.AUG.FLIP = sizes, max_size, flip
-    return DenseDetectorWithTTA(cfg, model).eval()
+def with_tta(model, sizes, *, flip=False, max_size=1000, square=False):
+    return with_test_time_augmentation(
+        model, sizes=sizes, max_size=max_size, flip=flip, square=square
+    ).eval()
 
 
 def detect(detector, pixels):
@@ -66,27 +68,27 @@ EXACT = {"rtol": 0, "atol": 0}
 
 @pytest.mark.parametrize("limit", [20, 1000])
 @pytest.mark.parametrize(("size", "max_size"), [(64, 1000), (48, 1000), (80, 1000), (100, 90)])
-def test_one_scale_is_ordinary_testing_at_that_scale(cfg, model, pixels, size, max_size, limit):
+def test_one_scale_is_ordinary_testing_at_that_scale(model, pixels, size, max_size, limit):
     model.max_detections_per_image = limit
     shape = ResizeShortestEdge.get_output_shape(HEIGHT, WIDTH, size, max_size)
     expected = detect_resized(model, pixels, *shape)
     assert len(expected) == limit or limit == 1000
-    assert_same(detect(with_tta(cfg, model, [size], max_size=max_size), pixels), expected, **EXACT)
+    assert_same(detect(with_tta(model, [size], max_size=max_size), pixels), expected, **EXACT)
 
 
 @pytest.mark.parametrize("limit", [20, 1000])
-def test_the_same_scale_twice_is_as_good_as_once(cfg, model, pixels, limit):
+def test_the_same_scale_twice_is_as_good_as_once(model, pixels, limit):
     model.max_detections_per_image = limit
-    once, twice = (detect(with_tta(cfg, model, [64] * n), pixels) for n in (1, 2))
+    once, twice = (detect(with_tta(model, [64] * n), pixels) for n in (1, 2))
     # Some boxes were clipped: had they been before, NMS would leave others.
     assert limit < 1000 or not within_image(once).all()
     assert_same(twice, once, **EXACT)
 
 
-def test_with_fixed_squares_sizes_are_sides_of_squares(cfg, model, pixels):
-    cfg.INPUT.FIXED_SIZE_TEST = [64, 64]
+def test_with_squares_sizes_are_sides_of_squares(model, pixels):
     expected = detect_resized(model, pixels, 96, 96)
-    assert_same(detect(with_tta(cfg, model, [96], max_size=90), pixels), expected, **EXACT)
+    actual = detect(with_tta(model, [96], max_size=90, square=True), pixels)
+    assert_same(actual, expected, **EXACT)
 
 
 def mirrored(found):
@@ -101,20 +103,19 @@ def mirrored(found):
 
 
 @pytest.mark.parametrize("square", [False, True])
-def test_with_flip_the_mirror_image_has_the_mirrored_detections(cfg, model, pixels, square):
-    cfg.INPUT.FIXED_SIZE_TEST = [64, 64] if square else []
+def test_with_flip_the_mirror_image_has_the_mirrored_detections(model, pixels, square):
     flipped = pixels.flip(2)
-    tta = with_tta(cfg, model, [64, 96], flip=True)
+    tta = with_tta(model, [64, 96], flip=True, square=square)
     assert_same(detect(tta, flipped), mirrored(detect(tta, pixels)), rtol=0, atol=1e-4)
-    without = with_tta(cfg, model, [64, 96])
+    without = with_tta(model, [64, 96], square=square)
     one_way, other_way = detect(without, flipped), detect(without, pixels)
     assert one_way.scores[0] != other_way.scores[0]
 
 
-def test_what_is_found_at_any_scale_is_kept_unless_a_better_box_covers_it(cfg, model, pixels):
+def test_what_is_found_at_any_scale_is_kept_unless_a_better_box_covers_it(model, pixels):
     model.max_detections_per_image = 10_000
-    found = [detect(with_tta(cfg, model, [size]), pixels) for size in (48, 96)]
-    merged = detect(with_tta(cfg, model, [48, 96]), pixels)
+    found = [detect(with_tta(model, [size]), pixels) for size in (48, 96)]
+    merged = detect(with_tta(model, [48, 96]), pixels)
     candidates = Instances.cat(found)
     same_box = (candidates.pred_boxes.tensor[:, None] == merged.pred_boxes.tensor).all(2)
     same = same_box & (candidates.scores[:, None] == merged.scores)
@@ -184,23 +185,23 @@ def test_a_single_copy_is_left_to_the_nms_of_the_detector():
     assert_same(merge([found], THRESH, 60), found, **EXACT)
 
 
-def test_nothing_found_in_any_copy_is_no_detection(cfg, model, pixels):
+def test_nothing_found_in_any_copy_is_no_detection(model, pixels):
     model.test_score_thresh_per_level = [2.0, 2.0, 2.0]
-    assert len(detect(with_tta(cfg, model, [48, 64], flip=True), pixels)) == 0
+    assert len(detect(with_tta(model, [48, 64], flip=True), pixels)) == 0
 
 
-def test_an_image_that_was_resized_before_is_refused(cfg, model, pixels):
+def test_an_image_that_was_resized_before_is_refused(model, pixels):
     image = {"image": pixels, "height": 160, "width": 208, "file_name": "a.jpg"}
-    with pytest.raises(UserError, match=r"a\.jpg: .*\(160, 208\) to \(80, 104\).*MIN_SIZE_TEST 0"):
-        with_tta(cfg, model, [64])([image])
+    with pytest.raises(UserError, match=r"a\.jpg: .*\(160, 208\) to \(80, 104\).*resize=False"):
+        with_tta(model, [64])([image])
 
 
 @pytest.mark.parametrize("sizes", [[], [0], ["64"]])
-def test_sizes_that_cannot_be_are_refused(cfg, model, sizes):
-    with pytest.raises(UserError, match=r"TEST\.AUG\.MIN_SIZES is .*at least one size"):
-        with_tta(cfg, model, sizes)
+def test_sizes_that_cannot_be_are_refused(model, sizes):
+    with pytest.raises(UserError, match=r"^sizes is .*at least one size"):
+        with_tta(model, sizes)
 
 
-def test_a_model_of_another_kind_is_refused(cfg):
-    with pytest.raises(UserError, match=r"TEST\.AUG\.ENABLED .* not for Linear"):
-        DenseDetectorWithTTA(cfg, nn.Linear(1, 1))
+def test_a_model_of_another_kind_is_refused():
+    with pytest.raises(UserError, match=r"^model: .* two-stage detectors, not for Linear"):
+        with_tta(nn.Linear(1, 1), [64])

@@ -1,24 +1,20 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
 
 from apdet.errors import UserError
-from apdet.evaluation import build_evaluator
-from apdet.report import write_report
-from apdet.report.report import write_results
+from apdet.evaluation.build import build_evaluator, inference_folder
+from apdet.report import write_report, write_results
 
 BOX = [10, 10, 60, 60]
 
 
 @pytest.fixture
-def cfg(tmp_path):
-    cfg = get_cfg()
-    cfg.OUTPUT_DIR = str(tmp_path / "output")
-    cfg.DATASETS.TEST = ("pets",)
-    return cfg
+def output(tmp_path):
+    return tmp_path / "output"
 
 
 def test_results_come_back_as_they_were_and_nan_as_null(tmp_path):
@@ -36,26 +32,26 @@ def test_results_that_cannot_be_written_leave_the_former_ones(tmp_path):
     assert json.loads(path.read_text()) == {"results": {"bbox": {"AP": 1.0}}}
 
 
-def test_a_folder_that_cannot_be_written_to_is_the_users_error(tmp_path, cfg):
-    (tmp_path / "output").write_text("a file where the folder should be")
+def test_a_folder_that_cannot_be_written_to_is_the_users_error(output, tmp_path):
+    output.write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot write results"):
-        write_report(cfg, {})
+        write_report(output, {}, test_sets=["pets"])
 
 
 def test_the_report_has_results_curves_and_detections(
-    register, make_image, make_output, evaluate, picture, tmp_path, cfg
+    register, make_image, make_output, evaluate, picture, output, tmp_path
 ):
     images = [make_image("a", [BOX], [0], file_name=picture("a", 160, 200))]
     register("pets", images, evaluator_type="voc")
-    evaluator = build_evaluator(cfg, "pets")
+    evaluator = build_evaluator("pets", inference_folder(output, "pets"))
     results = evaluate(evaluator, images, [make_output([BOX], [0.1], [0])])
     line = {"iteration": 19, "total_loss": 1.0, "lr": 0.1}
-    (tmp_path / "output" / "metrics.json").write_text(json.dumps(line) + "\n")
+    (output / "metrics.json").write_text(json.dumps(line) + "\n")
 
-    paths = write_report(cfg, results)
+    paths = write_report(output, results, test_sets=["pets"])
 
     names = ["results.json", "curves.png", "detections.png"]
-    assert paths == [tmp_path / "output" / name for name in names]
+    assert paths == [output / name for name in names]
     assert all(path.is_file() for path in paths)
     written = json.loads(paths[0].read_text())
     assert written["test_sets"] == ["pets"]
@@ -63,16 +59,47 @@ def test_the_report_has_results_curves_and_detections(
     assert written["results"]["voc"]["AP50_area-dog"] is None
 
 
-def test_what_is_missing_is_left_out(register, make_image, tmp_path, cfg):
-    assert [path.name for path in write_report(cfg, None)] == ["results.json"]
-    cfg.DATASETS.TEST = ()
-    assert [path.name for path in write_report(cfg, {})] == ["results.json"]
+def test_what_is_missing_is_left_out(output):
+    assert [path.name for path in write_report(output, None, test_sets=["pets"])] == [
+        "results.json"
+    ]
+    assert [path.name for path in write_report(output, {}, test_sets=[])] == ["results.json"]
 
 
-def test_a_picture_that_fails_is_logged_and_left_out(register, make_image, tmp_path, cfg, caplog):
+def test_a_picture_that_fails_is_logged_and_left_out(
+    register, make_image, output, tmp_path, caplog
+):
     register("pets", [make_image("a", file_name=tmp_path / "gone.jpg")])
-    folder = tmp_path / "output" / "inference" / "pets"
+    folder = output / "inference" / "pets"
     folder.mkdir(parents=True)
     (folder / "coco_instances_results.json").write_text("[]")
-    assert [path.name for path in write_report(cfg, {})] == ["results.json"]
+    assert [path.name for path in write_report(output, {}, test_sets=["pets"])] == ["results.json"]
     assert "gone.jpg" in caplog.text
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_predictions_for_an_evaluation_server_are_packed(register, make_image, output, caplog, tta):
+    server_set = {"evaluator_type": "voc", "year": 2012, "split": "test", "annotated": False}
+    register("voc_hidden", [make_image("2008_000001")], **server_set)
+    folders = [inference_folder(output, "voc_hidden", tta=flag) for flag in {False, tta}]
+    for folder in map(Path, folders):
+        folder.mkdir(parents=True)
+        (folder / "coco_instances_results.json").write_text("[]")
+    with caplog.at_level("INFO"):
+        paths = write_report(output, {}, test_sets=["voc_hidden"], tta=tta)
+    archives = [Path(folder) / "results_VOC2012_test.tar.gz" for folder in folders]
+    assert [path for path in paths if path.suffix == ".gz"] == archives
+    for archive in archives:
+        assert f"Submit {archive} to the evaluation server of PASCAL VOC" in caplog.text
+
+
+def test_the_archive_for_coco_has_the_name_of_the_method(register, make_image, output, tmp_path):
+    file = tmp_path / "image_info_test-dev2017.json"
+    file.write_text(json.dumps({"images": [{"id": 1}], "categories": []}))
+    register("dev", [make_image(1)], json_file=str(file), evaluator_type="coco")
+    folder = Path(inference_folder(output, "dev"))
+    folder.mkdir(parents=True)
+    (folder / "coco_instances_results.json").write_text("[]")
+    for options, method in [({}, "apdet"), ({"method": "SSD"}, "SSD")]:
+        paths = write_report(output, {}, test_sets=["dev"], **options)
+        assert folder / f"detections_test-dev2017_{method}_results.zip" in paths

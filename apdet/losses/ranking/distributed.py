@@ -1,4 +1,4 @@
-"""What one ranking over several processes exchanges: their positives, and counts of the rest."""
+"""Exchanges positives and counts between the processes that rank together."""
 
 import torch
 import torch.distributed as dist
@@ -7,24 +7,27 @@ from torch.distributed import ProcessGroup
 
 
 def world_size(group: ProcessGroup | None) -> int:
-    """How many processes rank together; without a group, one."""
+    """The number of processes that rank together; 1 without a group."""
     return 1 if group is None else dist.get_world_size(group)
 
 
 def share(numbers: list[int], device: torch.device, group: ProcessGroup | None) -> list[list[int]]:
-    """The ``numbers`` of each process; all have equally many."""
+    """Gather the ``numbers`` of each process. All processes must give the same number of them."""
     if group is None:
         return [numbers]
     return _gather(torch.tensor(numbers, device=device), group).tolist()
 
 
 def concatenate(x: Tensor, sizes: list[int], group: ProcessGroup | None) -> tuple[Tensor, slice]:
-    """``x`` of all processes, one after the other, and which part of it is this process's.
+    """Concatenate ``x`` over the processes.
 
     Args:
         x: (n,) float.
         sizes: n of each process.
-        group: the processes; None: this one alone.
+        group: the processes; None: only this process.
+
+    Returns:
+        (sum of sizes,) the concatenation, and the slice of it that is ``x`` of this process.
     """
     if group is None:
         return x, slice(0, len(x))
@@ -37,7 +40,7 @@ def concatenate(x: Tensor, sizes: list[int], group: ProcessGroup | None) -> tupl
 
 
 def add_up(x: Tensor, group: ProcessGroup | None) -> Tensor:
-    """The sum of ``x`` over the processes; ``x`` itself is overwritten."""
+    """Sum ``x`` over the processes, in place."""
     if group is not None:
         dist.all_reduce(x, group=group)
     return x

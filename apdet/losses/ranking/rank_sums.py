@@ -1,62 +1,67 @@
-"""The two sums that every ranking loss is made of, exact and without a loop over positives.
+"""The two sums of every ranking loss, computed exactly and without a loop over positives.
 
-With positive scores t_1 <= ... <= t_P, other scores s_j, and a step H such as the AP-loss paper's
-(arXiv:2008.07294, Eq. 21: a ramp from 0 at -delta to 1 at delta),
+With positive scores t_1 <= ... <= t_P, other scores s_j, and a step H such as the ramp of the
+AP-loss paper (arXiv:2008.07294, Eq. 21: from 0 at -delta to 1 at delta),
 
-    rank sums    R_i = sum_j H(s_j - t_i)                     for every positive i
-    blame sums   g_j = sum_i w_i H(s_j - t_i)                 for every score j
+    rank sums            R_i = sum_j H(s_j - t_i)                     for every positive i
+    negative gradients   g_j = sum_i w_i H(s_j - t_i)                 for every score j
 
-H is linear between its M knots x_m, so the P M corners t_i + x_m cut the line of scores into bins
-inside which each sum is linear in the score. A bin needs but two numbers: how many scores it holds
-and how far, in sum, they lie above its start. Both sums thus take O((P + N) log P) time; nothing
-of size P x N exists. This file is what is done with the bins; `.binning` has the two passes over
-the scores.
+H is linear between its M knots x_m. The P M corners t_i + x_m therefore divide the line of scores
+into bins, and inside a bin each sum is linear in the score. Two numbers describe a bin completely:
+the number of its scores, and the sum of their distances from its start. So both sums take
+O((P + N) log P) time, and no tensor of size P x N is needed. This file computes with the bins;
+`binning` makes the two passes over the scores.
 """
 
 import torch
 from torch import Tensor
 
-from apdet.losses.ranking.binning.backend import bin_scores
-from apdet.losses.ranking.steps import Step
+from apdet.losses.ranking.binning import bin_scores
+from apdet.losses.ranking.steps import Step, tensors_of
 
 
 class Windows:
-    """The windows of the positives, from the first to the last knot around each score.
+    """The windows of the positives: the intervals around their scores in which H rises.
 
     Attributes:
-        edges: (E,) float64, ascending: all corners t_i + x_m. E = P M. They bound bins 0 to E; the
-            scores of bin 0 lie below all of them, those of bin b at or above ``edges[b - 1]``.
+        edges: (E,) float64, ascending. All corners t_i + x_m, so E = P M. They bound the bins 0 to
+            E. The scores of bin 0 lie below all edges. The scores of bin b > 0 lie at or above
+            ``edges[b - 1]``.
     """
 
     def __init__(self, pos: Tensor, step: Step):
-        """Lay them out.
+        """Sort the corners.
 
         Args:
-            pos: (P,) float64. Scores of the positives, in any order; P may be 0.
-            step: the step that is counted with.
+            pos: (P,) float64. Scores of the positives, in any order. P may be 0.
+            step: the step H.
         """
-        corners = pos[:, None] + pos.new_tensor(step.knots)  # (P, M)
+        knots, values = tensors_of(step, pos.device)
+        corners = pos[:, None] + knots  # (P, M)
         self.edges, self._order = corners.flatten().sort()
-        self._width = corners.diff(dim=1)  # (P, M - 1); 0 where t_i is too large to tell
-        self._rise = pos.new_tensor(step.values).diff()  # (M - 1,) of H from knot to knot
+        # A width is 0 if t_i is so large that t_i + x_m rounds to the same number for two knots.
+        self._width = corners.diff(dim=1)  # (P, M - 1)
+        self._rise = values.diff()  # (M - 1,) the rise of H from knot to knot
         opened = torch.zeros_like(corners)
         opened[:, 0], opened[:, -1] = 1, -1
-        self._num_open = _cumsum(opened.flatten()[self._order])  # (E,) windows over bins 1 to E
+        self._num_open = _cumsum(opened.flatten()[self._order])  # (E,) windows that cover bins 1..E
 
     def rank_sums(self, histogram: Tensor) -> Tensor:
-        """How many scores stand above each positive, counted with the step.
+        """Count the scores above each positive with the step.
 
         Args:
-            histogram: (2, E + 1) float64. Of each bin the number of its scores, and the sum of
-                their distances from its start; that of the first and last bin does not matter.
+            histogram: (2, E + 1) float64. For each bin, the number of its scores and the sum of
+                their distances from the start of the bin. The sums of the first and the last bin
+                are not used.
 
         Returns:
             (P,) float64. R_i >= 0.
         """
         count, offset = histogram[:, 1:]  # (E,) each
-        # Between two knots H rises linearly, so a score adds its rise times the share of the way
-        # that lies below the score. Summed over scores that is the mean, over the way, of how many
-        # scores lie above; integrated from the top down all terms are non-negative.
+        # Between two knots H rises linearly. So a score adds the rise times the share of the
+        # interval below the score. The sum over scores is the rise times the mean, over the
+        # interval, of the number of scores above a point. The integral from the top down has only
+        # non-negative terms, so nothing cancels.
         above = _reversed_cumsum(count)
         integral = torch.zeros_like(offset)
         integral[:-1] = offset[:-1] + above[1:] * self.edges.diff()
@@ -66,21 +71,22 @@ class Windows:
         )  # (P, M - 1)
         return (mean * self._rise).sum(1).clamp(min=0)
 
-    def blame_lines(self, weights: Tensor) -> Tensor:
-        """The blame sums as a function of the score: in each bin a line.
+    def gradient_lines(self, weights: Tensor) -> Tensor:
+        """Compute the gradient of a negative as a function of its score, a line in each bin.
 
         Args:
             weights: (P,) float64. w_i >= 0 of each positive.
 
         Returns:
-            (2, E + 1) float64. The blame at the start of each bin, and its slope there.
+            (2, E + 1) float64. For each bin, the value at its start and the slope.
         """
         rise = weights[:, None] * self._rise  # (P, M - 1)
         slope = torch.where(self._width > 0, rise / self._width, 0)
         jump = torch.where(self._width > 0, 0, rise)
         change = torch.nn.functional.pad(slope, (1, 1)).diff(dim=1)  # (P, M)
         slope = _cumsum(change.flatten()[self._order]).clamp(min=0)
-        # Outside all windows the slope is 0, not what rounding left: it meets long distances.
+        # Outside all windows the slope must be exactly 0: distances may be long there, and would
+        # multiply a rounding error.
         slope = torch.where(self._num_open > 0, slope, 0)
         value = _cumsum(torch.nn.functional.pad(jump, (0, 1)).flatten()[self._order])
         value[1:] += _cumsum(slope[:-1] * self.edges.diff())
@@ -92,12 +98,12 @@ class Windows:
 
 
 def rank_sums(pos: Tensor, scores: Tensor, step: Step) -> Tensor:
-    """How many ``scores`` stand above each positive, counted with the step.
+    """Count the ``scores`` above each positive with the step.
 
     Args:
-        pos: (P,) float64. Scores of the positives, in any order; P may be 0.
-        scores: (N,) float, finite. The scores to be counted; N may be 0.
-        step: the step that is counted with.
+        pos: (P,) float64. Scores of the positives, in any order. P may be 0.
+        scores: (N,) float, finite. The scores to count. N may be 0.
+        step: the step H.
 
     Returns:
         (P,) float64. R_i, from 0 to N.
@@ -106,21 +112,21 @@ def rank_sums(pos: Tensor, scores: Tensor, step: Step) -> Tensor:
     return windows.rank_sums(bin_scores(scores, windows.edges).histogram())
 
 
-def blame_sums(pos: Tensor, weights: Tensor, scores: Tensor, step: Step) -> Tensor:
-    """The weighted count of positives that each score stands above.
+def negative_gradients(pos: Tensor, weights: Tensor, scores: Tensor, step: Step) -> Tensor:
+    """Sum the weights of the positives below each score with the step.
 
     Args:
-        pos: (P,) float64. Scores of the positives; P may be 0.
-        weights: (P,) float64. w_i >= 0 of each.
+        pos: (P,) float64. Scores of the positives. P may be 0.
+        weights: (P,) float64. w_i >= 0 of each positive.
         scores: (N,) float, finite.
-        step: the step that is counted with.
+        step: the step H.
 
     Returns:
-        (N,) g_j, from 0 to the sum of the weights, in the dtype of ``scores`` but at least float32.
+        (N,) float32 (float64 for float64 scores). g_j, from 0 to the sum of the weights.
     """
     windows = Windows(pos, step)
     out = torch.empty_like(scores, dtype=torch.promote_types(scores.dtype, torch.float32))
-    return bin_scores(scores, windows.edges).evaluate(windows.blame_lines(weights), out)
+    return bin_scores(scores, windows.edges).evaluate(windows.gradient_lines(weights), out)
 
 
 def _reversed_cumsum(x: Tensor) -> Tensor:
@@ -128,7 +134,7 @@ def _reversed_cumsum(x: Tensor) -> Tensor:
 
 
 def _cumsum(x: Tensor) -> Tensor:
-    # Not every torch can add up floats on CUDA in the same order twice.
+    # On CUDA, some versions of torch do not always add floats in the same order.
     if x.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
         return x.cpu().cumsum(0).to(x.device)
     return x.cumsum(0)

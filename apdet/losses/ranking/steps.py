@@ -1,13 +1,18 @@
-"""The steps a ranking is counted with: piecewise-linear stand-ins for "is s_j above s_i?"."""
+"""The steps of the ranking losses: piecewise-linear functions in place of the step at 0."""
 
 import math
+import warnings
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-# How far the piecewise-linear sigmoid may lie from the true one.
+# The default widths of the steps, in logits.
+DEFAULT_DELTA = 1.0
+DEFAULT_K = 0.5
+# Maximum error of the piecewise-linear sigmoid.
 SIGMOID_ERROR = 1e-4
 
 
@@ -15,16 +20,26 @@ class Step(NamedTuple):
     """A rising piecewise-linear function H from 0 to 1, with H(x) + H(-x) = 1.
 
     Attributes:
-        knots: (M,) where its slope changes, ascending. H is 0 below the first, 1 above the last.
-        values: (M,) H at the knots, from 0 to 1.
+        knots: (M,) the points where the slope changes, ascending. H is 0 below the first knot and 1
+            above the last knot.
+        values: (M,) the values of H at the knots, from 0 to 1.
     """
 
     knots: tuple[float, ...]
     values: tuple[float, ...]
 
 
+@lru_cache
+def tensors_of(step: Step, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The knots and values of a step, (M,) float64 each, on a device."""
+    # Cached, because a copy to the device makes the host wait.
+    knots = torch.tensor(step.knots, dtype=torch.float64, device=device)
+    values = torch.tensor(step.values, dtype=torch.float64, device=device)
+    return knots, values
+
+
 def piecewise_step(delta: float) -> Step:
-    """``clamp(x / (2 delta) + 1/2, 0, 1)``, Eq. 21 of arXiv:2008.07294.
+    """The step ``clamp(x / (2 delta) + 1/2, 0, 1)``, Eq. 21 of arXiv:2008.07294.
 
     Raises:
         ValueError: ``delta`` is not above 0, or not finite.
@@ -36,18 +51,19 @@ def piecewise_step(delta: float) -> Step:
 
 @lru_cache
 def sigmoid_step(k: float) -> Step:
-    """``1 / (1 + exp(-x / k))``, Eq. 54 of arXiv:2008.07294, to within ``SIGMOID_ERROR``.
+    """The step ``1 / (1 + exp(-x / k))``, Eq. 54 of arXiv:2008.07294, up to ``SIGMOID_ERROR``.
 
-    The sigmoid is interpolated between some 100 knots and cut off where it comes within that error
-    of 0 and 1. All that is computed from it is exact for this step.
+    The sigmoid is interpolated between about 100 knots. Where it differs from 0 or 1 by less than
+    the error, it is set to 0 or 1. Ranks and gradients are exact for the interpolated step.
 
     Raises:
         ValueError: ``k`` is not above 0, or not finite.
     """
     if not 0 < k < math.inf:
         raise ValueError(f"k must be > 0, got {k}")
-    # A chord of width w errs by w^2 |H''| / 8, so as much everywhere if the knots lie as dense
-    # as sqrt(|H''| / (8 error)); a fifth denser where H'' changes within a chord.
+    # A chord of width w has an error of w^2 |H''| / 8. The error is the same everywhere if the
+    # density of the knots is sqrt(|H''| / (8 error)). H'' changes within a chord, so the density is
+    # a fifth higher.
     end = math.log(1 / SIGMOID_ERROR)
     x = np.linspace(0, end, 10_001)
     value = 1 / (1 + np.exp(-x))
@@ -62,14 +78,40 @@ def sigmoid_step(k: float) -> Step:
 
 
 @torch.compiler.disable
-def build_step(name: str, *, delta: float, k: float) -> Step:
-    """The step called "piecewise" (with ``delta``) or "sigmoid" (with ``k``).
+def choose_step(name: str, *, delta: float | None, k: float | None) -> Step:
+    """Build the step that the arguments of a loss describe.
+
+    Args:
+        name: "piecewise" or "sigmoid".
+        delta: half-width of the piecewise step, in logits; None: 1.
+        k: width of the sigmoid step, in logits; None: 0.5.
 
     Raises:
-        ValueError: another name, or a width that is not above 0.
+        ValueError: the name is unknown, a width is not above 0, or the width belongs to the other
+            step.
     """
+    if name not in ("piecewise", "sigmoid"):
+        raise ValueError(f"step must be 'piecewise' or 'sigmoid', got {name!r}")
+    if name == "piecewise" and k is not None:
+        raise ValueError(f"k={k} is a width of the sigmoid step; the piecewise step has delta")
+    if name == "sigmoid" and delta is not None:
+        raise ValueError(f"delta={delta} is a width of the piecewise step; the sigmoid step has k")
     if name == "piecewise":
-        return piecewise_step(delta)
-    if name == "sigmoid":
-        return sigmoid_step(k)
-    raise ValueError(f"step must be 'piecewise' or 'sigmoid', got {name!r}")
+        return piecewise_step(DEFAULT_DELTA if delta is None else delta)
+    return sigmoid_step(DEFAULT_K if k is None else k)
+
+
+@torch.compiler.disable
+def build_step(name: str, *, delta: float | None = None, k: float | None = None) -> Step:
+    """Call `choose_step` for a ranking loss that was written for apdet 0.1.
+
+    Such a loss always gives both widths. The width of the other step is ignored, with a
+    DeprecationWarning.
+    """
+    if delta is not None and k is not None:
+        message = (
+            "build_step is given delta and k, but a step has one width: give the other as None"
+        )
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        delta, k = (delta, None) if name == "piecewise" else (None, k)
+    return choose_step(name, delta=delta, k=k)

@@ -1,4 +1,4 @@
-"""Backbones beside Detectron2's."""
+"""Backbones that Detectron2 does not have."""
 
 from apdet.modeling.backbones.vgg import SSDVGG16
 

@@ -1,4 +1,6 @@
-"""VGG-16 with its fully connected layers reduced, and SSD's extra layers (arXiv:1512.02325)."""
+"""The backbone of SSD: a reduced VGG-16 with extra layers (arXiv:1512.02325)."""
+
+from typing import Any
 
 import fvcore.nn.weight_init as weight_init
 import torch
@@ -8,16 +10,17 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
-from apdet.errors import UserError
+from apdet.errors import ArgumentError
 
-# Width of the convolutions before each pooling, and their names.
+# For each stage of VGG-16: the channels and the names of its convolutions.
 STAGES = tuple(
     (channels, [f"conv{stage}_{i}" for i in range(1, num_convs + 1)])
     for stage, (num_convs, channels) in enumerate(
         [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], 1
     )
 )
-# Of convN_1, which is 1 x 1, and convN_2: channels; kernel, stride and padding of convN_2.
+# Settings of the extra layers: channels of convN_1 (1 x 1), channels of convN_2, and kernel,
+# stride and padding of convN_2.
 HALVING, VALID = (3, 2, 1), (3, 1, 0)
 EXTRA = {
     300: (
@@ -34,16 +37,16 @@ EXTRA = {
         (128, 256, (4, 1, 1)),
     ),
 }
-# The steps at which default boxes are laid; the coarsest of SSD300 share the image evenly.
+# The stride of each feature in pixels. The last two strides of SSD300 divide 300 evenly.
 STRIDES = {300: (8, 16, 32, 64, 100, 300), 512: (8, 16, 32, 64, 128, 256, 512)}
 
 
 class SSDVGG16(Backbone):
-    """VGG-16 as SSD has it: the features conv4_3, conv7, conv8_2, conv9_2 and so on.
+    """SSD's variant of VGG-16, with the features conv4_3, conv7, conv8_2, conv9_2 and so on.
 
-    conv6 and conv7 stand for VGG's fully connected layers: conv6 is dilated, and pool5 has stride
-    1. conv4_3 is normalised over its channels, and each channel is scaled by a learned factor
-    (arXiv:1506.04579), at first 20.
+    conv6 and conv7 replace VGG's fully connected layers; conv6 is dilated, and pool5 has stride 1.
+    conv4_3 is normalised over its channels, and each channel is scaled by a learned factor
+    (arXiv:1506.04579), which starts at 20.
     """
 
     @configurable
@@ -60,30 +63,39 @@ class SSDVGG16(Backbone):
         """Build the backbone up to the last of ``out_features``.
 
         Args:
-            in_channels: of the image.
+            in_channels: number of channels of the image.
             out_features: names of features, from fine to coarse.
-            input_size: whose extra layers: 300 or 512.
-            width: factor of all channels.
-            norm: normalisation of all convolutions, as in :func:`get_norm`; then without a bias.
-            freeze_at: how many stages of VGG, from the image, are not trained.
+            input_size: 300 or 512, for the extra layers of SSD300 or of SSD512.
+            width: factor of the number of channels of all layers.
+            norm: normalisation of all convolutions, a name for :func:`get_norm`. Empty: no
+                normalisation, and the convolutions have a bias.
+            freeze_at: number of stages that are not trained, counted from the image.
 
         Raises:
-            UserError: an ``input_size`` or a feature that does not exist.
+            UserError: ``input_size`` or a feature does not exist.
         """
         super().__init__()
         if input_size not in EXTRA:
-            raise UserError(f"MODEL.VGG.INPUT_SIZE is {input_size}; choose one of {list(EXTRA)}")
+            raise ArgumentError(
+                "SSDVGG16",
+                "{input_size} is {value}; choose one of {choices}",
+                value=input_size,
+                choices=list(EXTRA),
+            )
         extra = EXTRA[input_size]
         names = ["conv4_3", "conv7", *(f"conv{8 + i}_2" for i in range(len(extra)))]
         for name in out_features:
             if name not in names:
-                raise UserError(
-                    f"MODEL.RETINANET.IN_FEATURES has {name!r}; "
-                    f"VGG-16 with MODEL.VGG.INPUT_SIZE {input_size} has {names}"
+                raise ArgumentError(
+                    "SSDVGG16",
+                    "{out_features} has {name!r}; VGG-16 with {input_size} {value} has {names}",
+                    name=name,
+                    value=input_size,
+                    names=names,
                 )
         self._out_features = list(out_features)
         self._out_feature_strides = dict(zip(names, STRIDES[input_size], strict=True))
-        self._out_feature_channels = {}
+        self._out_feature_channels: dict[str, int] = {}
         self._norm, self._width, self._channels = norm, width, in_channels
 
         for channels, convs in STAGES:
@@ -104,7 +116,7 @@ class SSDVGG16(Backbone):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
-        """What ``cfg.MODEL.VGG`` says."""
+        """Read the arguments from ``cfg.MODEL``."""
         return {
             "in_channels": input_shape.channels,
             "out_features": cfg.MODEL.RETINANET.IN_FEATURES,
@@ -121,10 +133,10 @@ class SSDVGG16(Backbone):
             x: (N, C, H, W) float.
 
         Returns:
-            (N, C', H', W') for each name.
+            (N, C', H', W') for each name of ``out_features``.
 
         Raises:
-            UserError: an image too small for the coarsest feature.
+            UserError: an image is too small for the coarsest feature.
         """
         size, features = tuple(x.shape[-2:]), {}
         for stage, (_, convs) in enumerate(STAGES, 1):
@@ -133,22 +145,24 @@ class SSDVGG16(Backbone):
             if stage == 4:
                 features["conv4_3"] = self.conv4_3_scale.view(-1, 1, 1) * F.normalize(x)
             if stage < 5:
-                # As in Caffe, where pools round up; it matters for SSD300 alone: 75 / 2 is 38.
+                # Caffe rounds the size up, which matters only here, in SSD300: 75 / 2 is 38.
                 x = F.max_pool2d(x, kernel_size=2, stride=2, ceil_mode=stage == 3)
         x = F.max_pool2d(x, kernel_size=3, stride=1, padding=1)
         x = features["conv7"] = self.conv7(self.conv6(x))
         for name in self._extra:
             conv = getattr(self, f"{name}_2")
             if min(x.shape[-2:]) + 2 * conv.padding[0] < conv.kernel_size[0]:
-                raise UserError(
-                    f"an image of {size[0]} x {size[1]} is too small for {name}_2: raise "
-                    "INPUT.FIXED_SIZE_TRAIN and INPUT.FIXED_SIZE_TEST, or take it from "
-                    "MODEL.RETINANET.IN_FEATURES"
+                raise ArgumentError(
+                    "SSDVGG16",
+                    "an image of {size} is too small for {name}; resize images to more pixels, or "
+                    "take {name} out of {out_features}",
+                    size=f"{size[0]} x {size[1]}",
+                    name=f"{name}_2",
                 )
             x = features[f"{name}_2"] = conv(getattr(self, f"{name}_1")(x))
         return {name: features[name] for name in self._out_features}
 
-    def _add(self, name: str, channels: int, **kwargs) -> None:
+    def _add(self, name: str, channels: int, **kwargs: Any) -> None:
         channels = max(round(self._width * channels), 1)
         conv = Conv2d(
             self._channels,
@@ -173,5 +187,5 @@ class SSDVGG16(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_ssd_vgg16_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SSDVGG16:
-    """:class:`SSDVGG16` from a config."""
+    """Build an :class:`SSDVGG16` from a config."""
     return SSDVGG16(cfg, input_shape)

@@ -7,11 +7,11 @@ import torch
 from oracles import piecewise_step
 
 from apdet.losses import ap_loss
-from apdet.losses.ranking.binning import backend as routes
-from apdet.losses.ranking.binning.compiled import Compiled
-from apdet.losses.ranking.binning.grid import Grid, Gridded
-from apdet.losses.ranking.binning.searched import Searched
-from apdet.losses.ranking.nonzero import nonzero
+from apdet.losses.ranking.binning import backends
+from apdet.losses.ranking.binning.compiled import CompiledScores
+from apdet.losses.ranking.binning.grid import Grid
+from apdet.losses.ranking.binning.gridded import GriddedScores
+from apdet.losses.ranking.binning.search import SearchedScores
 from apdet.losses.ranking.rank_sums import Windows
 from apdet.losses.ranking.steps import piecewise_step as fast_step
 
@@ -62,7 +62,7 @@ def ap_in_chunks(logits, targets, delta=1.0):
         (torch.float64, 200_000),
     ],
 )
-def test_many_scores_are_ranked_exactly(route, dtype, num_scores):
+def test_many_scores_are_ranked_exactly(backend, dtype, num_scores):
     logits, targets = detector_scores(num_scores, 50, dtype)
     loss, grad = loss_and_grad(logits, targets)
     expected_loss, expected_grad = ap_in_chunks(logits, targets)
@@ -73,11 +73,11 @@ def test_many_scores_are_ranked_exactly(route, dtype, num_scores):
 
 @pytest.mark.parametrize("spread", [0.0, 1e-6, 30.0, 1e4])
 @pytest.mark.parametrize("num_pos", [1, 3, 2000])
-def test_all_routes_agree(monkeypatch, num_pos, spread):
+def test_all_backends_agree(monkeypatch, num_pos, spread):
     logits, targets = detector_scores(300_000, num_pos, torch.float64, spread)
-    monkeypatch.setattr(routes, "SMALL", 1 << 62)
+    monkeypatch.setattr(backends, "MIN_SCORES_FOR_GRID", 1 << 62)
     expected_loss, expected_grad = loss_and_grad(logits, targets)
-    monkeypatch.setattr(routes, "SMALL", 0)
+    monkeypatch.setattr(backends, "MIN_SCORES_FOR_GRID", 0)
     for setting in ("0", "1"):
         monkeypatch.setenv("APDET_NATIVE", setting)
         loss, grad = loss_and_grad(logits, targets)
@@ -86,7 +86,7 @@ def test_all_routes_agree(monkeypatch, num_pos, spread):
         assert error < 1e-9
 
 
-def test_scores_below_all_windows_count_nowhere(route):
+def test_scores_below_all_windows_count_nowhere(backend):
     logits, targets = detector_scores(300_000, 20)
     logits[targets == 1] += 100  # a hundredth of a percent of the scores lies above any window
     logits[:30] = 200
@@ -107,33 +107,38 @@ def test_scores_beyond_all_edges_are_never_searched_for(num_edges):
         assert Grid.over(edges, 8).share_beside_edge(edges) == 1
 
 
-@pytest.mark.parametrize("way", [Gridded, Compiled])
-def test_scores_that_nearly_all_lie_beside_an_edge_are_searched_for(way):
+@pytest.mark.parametrize("backend", [GriddedScores, CompiledScores])
+def test_scores_that_nearly_all_lie_beside_an_edge_are_searched_for(backend):
     # One positive far off makes the cells so wide that a single one holds all other scores.
     scores = torch.randn(10_000)
     pos = torch.cat([torch.randn(20), torch.tensor([1e9])]).double()
     windows = Windows(pos.sort().values, fast_step(1.0))
-    binned, plain = way(scores, Grid.over(windows.edges, 8)), Searched(scores, windows.edges)
+    binned, plain = (
+        backend(scores, Grid.over(windows.edges, 8)),
+        SearchedScores(scores, windows.edges),
+    )
     torch.testing.assert_close(
         windows.rank_sums(binned.histogram()), windows.rank_sums(plain.histogram())
     )
-    lines = windows.blame_lines(torch.rand(21, dtype=torch.float64))
+    lines = windows.gradient_lines(torch.rand(21, dtype=torch.float64))
     out = [x.evaluate(lines, torch.empty_like(scores)) for x in (binned, plain)]
     torch.testing.assert_close(*out)
 
 
-@pytest.mark.parametrize("way", [Searched, Gridded, Compiled])
-def test_lines_can_be_read_off_without_counting_first(way):
+@pytest.mark.parametrize("backend", [SearchedScores, GriddedScores, CompiledScores])
+def test_lines_can_be_read_off_without_counting_first(backend):
     scores = torch.randn(1000, dtype=torch.float64)
     pos = torch.randn(5, dtype=torch.float64)
     windows = Windows(pos, fast_step(0.5))
-    binned = way(scores, windows.edges if way is Searched else Grid.over(windows.edges, 8))
-    lines = windows.blame_lines(torch.ones(5, dtype=torch.float64))
+    binned = backend(
+        scores, windows.edges if backend is SearchedScores else Grid.over(windows.edges, 8)
+    )
+    lines = windows.gradient_lines(torch.ones(5, dtype=torch.float64))
     read = binned.evaluate(lines, torch.empty_like(scores))
     torch.testing.assert_close(read, piecewise_step(scores - pos[:, None], 0.5).sum(0))
 
 
-def test_the_same_input_gives_the_same_bits(route):
+def test_the_same_input_gives_the_same_bits(backend):
     logits, targets = detector_scores(400_000, 500)
     loss, grad = loss_and_grad(logits, targets)
     for _ in range(3):
@@ -142,7 +147,7 @@ def test_the_same_input_gives_the_same_bits(route):
         assert torch.equal(grad_again, grad)
 
 
-def test_logits_and_targets_are_left_as_they_were(route):
+def test_logits_and_targets_are_left_as_they_were(backend):
     logits, targets = detector_scores(5000, 20, torch.float64)
     before = logits.clone(), targets.clone()
     loss_and_grad(logits, targets)
@@ -150,14 +155,17 @@ def test_logits_and_targets_are_left_as_they_were(route):
 
 
 def test_numba_is_used_where_it_is_and_can_be_switched_off(monkeypatch):
-    scores, edges = torch.full((routes.SMALL,), 0.5), torch.tensor([0.0, 1.0]).double()
+    scores, edges = (
+        torch.full((backends.MIN_SCORES_FOR_GRID,), 0.5),
+        torch.tensor([0.0, 1.0]).double(),
+    )
     monkeypatch.delenv("APDET_NATIVE", raising=False)
-    assert isinstance(routes.bin_scores(scores, edges), Compiled)
+    assert isinstance(backends.bin_scores(scores, edges), CompiledScores)
     monkeypatch.setenv("APDET_NATIVE", "0")
-    assert isinstance(routes.bin_scores(scores, edges), Gridded)
-    assert isinstance(routes.bin_scores(scores[1:], edges), Searched)
+    assert isinstance(backends.bin_scores(scores, edges), GriddedScores)
+    assert isinstance(backends.bin_scores(scores[1:], edges), SearchedScores)
     # Where all scores lie beside an edge, a grid helps nobody.
-    assert isinstance(routes.bin_scores(scores - 0.5, edges), Searched)
+    assert isinstance(backends.bin_scores(scores - 0.5, edges), SearchedScores)
 
 
 @pytest.mark.parametrize("kind", ["missing", "broken"])
@@ -171,8 +179,8 @@ import sys
 {hide}
 import torch
 from apdet.losses import ap_loss
-from apdet.losses.ranking.binning import numba_backend as native
-assert not native.is_available()
+from apdet.losses.ranking.binning import numba_backend
+assert not numba_backend.is_available()
 logits = torch.randn(100_000, requires_grad=True)
 ap_loss(logits, (torch.rand(100_000) < 1e-3).int()).backward()
 assert logits.grad.abs().sum() > 0
@@ -197,8 +205,8 @@ print(torch.get_num_threads())
     assert output.split() == [threads, threads]
 
 
-@pytest.mark.parametrize("native", ["0", "1"])
-def test_extra_memory_is_at_most_that_of_focal_loss(native):
+@pytest.mark.parametrize("use_numba", ["0", "1"])
+def test_extra_memory_is_at_most_that_of_focal_loss(use_numba):
     # In a process of its own, since the peak of a process never falls.
     code = """
 import resource, sys
@@ -225,18 +233,9 @@ print(backward(4_000_000))
     used = [
         int(
             subprocess.check_output(
-                [sys.executable, "-c", code, loss], env=os.environ | {"APDET_NATIVE": native}
+                [sys.executable, "-c", code, loss], env=os.environ | {"APDET_NATIVE": use_numba}
             )
         )
         for loss in ("ap", "focal")
     ]
     assert used[0] <= used[1]
-
-
-@pytest.mark.parametrize("setting", ["0", "1"])
-def test_nonzero_is_torchs_own(monkeypatch, setting):
-    monkeypatch.setenv("APDET_NATIVE", setting)
-    for dtype in (torch.int8, torch.bool, torch.float32, torch.int64):
-        x = (torch.rand(1003) < 0.05).to(dtype)
-        for view in (x, x[1:], x[3::2], x[:5], x[:0]):
-            torch.testing.assert_close(nonzero(view), view.nonzero()[:, 0])

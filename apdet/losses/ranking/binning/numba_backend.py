@@ -1,7 +1,7 @@
-"""Whether the passes over all scores run in compiled code, where numba is installed.
+"""Finds out whether numba can be used, and loads the code that it compiles.
 
-numba comes with the extra ``apdet[fast]``. The environment variable ``APDET_NATIVE=0`` switches
-this route off, so that the losses run in plain torch.
+numba comes with the extra ``apdet[fast]``. If the environment variable ``APDET_NATIVE`` is 0, it is
+not used, and the losses run in plain torch.
 """
 
 import importlib.util
@@ -16,13 +16,19 @@ import torch
 
 
 def is_available() -> bool:
-    """Whether numba can be imported, and ``APDET_NATIVE`` is not 0."""
-    return os.environ.get("APDET_NATIVE", "1") != "0" and kernels() is not None
+    """Whether numba can be used, and ``APDET_NATIVE`` is not 0."""
+    return os.environ.get("APDET_NATIVE", "1") != "0" and _import_kernels() is not None
+
+
+def kernels() -> ModuleType:
+    """The module of the compiled kernels. Call this only if :func:`is_available` is true."""
+    found = _import_kernels()
+    assert found is not None
+    return found
 
 
 @cache
-def kernels() -> ModuleType | None:
-    """The compiled kernels, or None where numba is missing or does not work."""
+def _import_kernels() -> ModuleType | None:
     if importlib.util.find_spec("numba") is None:
         return None
     try:
@@ -37,15 +43,16 @@ def kernels() -> ModuleType | None:
 
 @contextmanager
 def threads_of_torch() -> Iterator[None]:
-    """Let numba use as many threads as torch does, and leave torch's number as it is."""
+    """In this context, numba uses as many threads as torch. Torch's number does not change."""
     import numba
 
     of_torch, of_numba = torch.get_num_threads(), numba.get_num_threads()
-    numba.set_num_threads(min(of_torch, numba.config.NUMBA_NUM_THREADS))
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
+    numba.set_num_threads(min(of_torch, most))
     try:
         yield
     finally:
         numba.set_num_threads(of_numba)
-        # They may share an OpenMP, in which numba then sets the number for both.
+        # If both share an OpenMP library, numba has also changed the number of torch's threads.
         if torch.get_num_threads() != of_torch:
             torch.set_num_threads(of_torch)

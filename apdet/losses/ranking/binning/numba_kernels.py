@@ -1,26 +1,27 @@
 """The inner loops of :mod:`apdet.losses.ranking.binning.compiled`; importing this file needs numba.
 
-Each loop is simple enough for the compiler to vectorise it, or has no branch that a processor would
-guess wrongly: scores go in blocks from one to the next.
+The loops process scores in blocks, one loop after the other. Each loop is either simple enough for
+the compiler to vectorise it, or has no branch that a processor would often predict wrongly.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
+from numpy import ndarray
 
 BLOCK = 512
-# Scores below all edges are often most of them. Spread over so many rows, additions to the same row
-# do not have to wait for each other.
+# Most scores often lie below all edges. Their additions are spread over SPREAD rows, because
+# additions to a single row would have to wait for each other.
 SPREAD = 16
 
 
 class GridArrays(NamedTuple):
-    """The fields of a `Grid`, for numba."""
+    """The fields of a `Grid` that the kernels need."""
 
-    edges: np.ndarray
-    bins: np.ndarray
-    has_edge: np.ndarray
+    edges: ndarray
+    bins: ndarray
+    has_edge: ndarray
     origin: float
     scale: float
     last: float
@@ -31,18 +32,18 @@ _compile_parallel = njit(parallel=True, error_model="numpy", cache=True)
 
 
 @_compile
-def _place(scores, grid, cells, fractions):
-    """Cell and position in it of each score, as `Grid.position` has them."""
+def _place(scores: ndarray, grid: GridArrays, cells: ndarray, fractions: ndarray) -> None:
+    """Write the cell of each score, and the position in it, by the formula of `Grid.position`."""
     for k in range(len(scores)):
-        position = (np.float64(scores[k]) - grid.origin) * grid.scale
-        position = min(max(position, 0.0), grid.last)
+        unbounded = (np.float64(scores[k]) - grid.origin) * grid.scale
+        position = min(max(unbounded, 0.0), grid.last)
         cell = np.int32(position)
         fractions[k] = position - cell
         cells[k] = cell
 
 
 @_compile
-def _add(cells, fractions, table):
+def _add(cells: ndarray, fractions: ndarray, table: ndarray) -> None:
     for k in range(len(cells)):
         cell = cells[k]
         row = cell + np.uint32(SPREAD - 1) if cell > 0 else np.uint32(k % SPREAD)
@@ -51,15 +52,15 @@ def _add(cells, fractions, table):
 
 
 @_compile
-def _interpolate(cells, fractions, table, out):
+def _interpolate(cells: ndarray, fractions: ndarray, table: ndarray, out: ndarray) -> None:
     for k in range(len(cells)):
         cell = cells[k]
         out[k] = table[cell, 0] + fractions[k] * table[cell, 1]
 
 
 @_compile
-def _in_cells_with_edge(cells, has_edge, found):
-    """Write the indices of scores whose cell has an edge to ``found``; returns how many."""
+def _in_cells_with_edge(cells: ndarray, has_edge: ndarray, found: ndarray) -> int:
+    """Write the indices of scores in cells with an edge to ``found``, and return their number."""
     size = 0
     for k in range(len(cells)):
         found[size] = k
@@ -68,8 +69,8 @@ def _in_cells_with_edge(cells, has_edge, found):
 
 
 @_compile
-def _search(score, grid, cell):
-    """The bin of a score, whose cell says between which edges to look."""
+def _search(score: float, grid: GridArrays, cell: int) -> int:
+    """Find the bin of a score by a binary search among the edges in its cell."""
     low, high = grid.bins[cell], grid.bins[cell + np.uint32(1)]
     while low < high:
         middle = (low + high) >> 1
@@ -81,7 +82,14 @@ def _search(score, grid, cell):
 
 
 @_compile
-def _count(scores, grid, table, histogram, found_index, found_bin):
+def _count(
+    scores: ndarray,
+    grid: GridArrays,
+    table: ndarray,
+    histogram: ndarray,
+    found_index: ndarray,
+    found_bin: ndarray,
+) -> int:
     cells = np.empty(BLOCK, np.uint32)
     fractions = np.empty(BLOCK, np.float64)
     found = np.empty(BLOCK + 1, np.uint32)
@@ -105,19 +113,30 @@ def _count(scores, grid, table, histogram, found_index, found_bin):
 
 
 @_compile_parallel
-def count(scores, grid, tables, histograms, found_index, found_bin, num_found):
-    """Add scores to tables over cells, or where their cell has an edge, to histograms over bins.
+def count(
+    scores: ndarray,
+    grid: GridArrays,
+    tables: ndarray,
+    histograms: ndarray,
+    found_index: ndarray,
+    found_bin: ndarray,
+    num_found: ndarray,
+) -> None:
+    """Count scores in a table over cells, and the scores in cells with an edge also in bins.
 
     Args:
-        scores: (N,) float32 or float64, the work of T threads, a part each.
-        grid: its edges are (E,), its cells are C.
-        tables: (T, C + SPREAD - 1, 2) float64. Count and summed position of each cell; the scores
-            of cell 0 are spread over the first rows. Cells with an edge are to be left out of it.
-        histograms: (T, E + 1, 2) float64. Count and summed distance of each bin.
-        found_index: (T, F) int32, written to from the start: the first F scores of each part whose
-            cell has an edge, counted from the start of the part.
-        found_bin: (T, F) int32. Their bins.
-        num_found: (T,) int64. How many such scores there are in each part.
+        scores: (N,) float32 or float64. Each of T threads counts one part of them.
+        grid: the grid with E edges and C cells.
+        tables: (T, C + SPREAD - 1, 2) float64. For each cell, the number of scores and the sum of
+            their positions in it are added. The scores of cell 0 are spread over the first SPREAD
+            rows. Rows of cells with an edge are undefined.
+        histograms: (T, E + 1, 2) float64. For each bin, the number of scores and the sum of their
+            distances from its start are added, only for scores in cells with an edge.
+        found_index: (T, F) int32. The indices, within a part, of its first F scores in cells with
+            an edge are written here.
+        found_bin: (T, F) int32. The bins of these scores are written here.
+        num_found: (T,) int64. The number of scores in cells with an edge is written here. It may
+            be above F.
     """
     num_parts, size = len(tables), len(scores)
     for p in prange(num_parts):
@@ -128,7 +147,15 @@ def count(scores, grid, tables, histograms, found_index, found_bin, num_found):
 
 
 @_compile
-def _evaluate(scores, grid, cell_lines, lines, found_index, found_bin, out):
+def _evaluate(
+    scores: ndarray,
+    grid: GridArrays,
+    cell_lines: ndarray,
+    lines: ndarray,
+    found_index: ndarray,
+    found_bin: ndarray,
+    out: ndarray,
+) -> None:
     cells = np.empty(BLOCK, np.uint32)
     fractions = np.empty(BLOCK, out.dtype)
     for begin in range(0, len(scores), BLOCK):
@@ -141,19 +168,28 @@ def _evaluate(scores, grid, cell_lines, lines, found_index, found_bin, out):
 
 
 @_compile_parallel
-def evaluate(scores, grid, cell_lines, lines, found_index, found_bin, num_found, out):
-    """Read a line off for each score.
+def evaluate(
+    scores: ndarray,
+    grid: GridArrays,
+    cell_lines: ndarray,
+    lines: ndarray,
+    found_index: ndarray,
+    found_bin: ndarray,
+    num_found: ndarray,
+    out: ndarray,
+) -> None:
+    """Evaluate at each score the line of its bin.
 
     Args:
         scores: (N,) float32 or float64.
-        grid: its edges are (E,), its cells are C.
-        cell_lines: (C, 2) of the dtype of ``out``. Value at the start of each cell, and slope in
-            units of a cell; of no meaning where the cell has an edge.
-        lines: (E + 1, 2) float64. Value at the start of each bin, and slope.
-        found_index: (T, F) int32, as `count` left it; and so the next two.
-        found_bin: (T, F) int32.
-        num_found: (T,) int64, all at most F.
-        out: (N,) float32 or float64. Written to.
+        grid: the grid with E edges and C cells.
+        cell_lines: (C, 2), in the dtype of ``out``. For each cell, the value at its start and the
+            slope per cell. They are not used for cells with an edge.
+        lines: (E + 1, 2) float64. For each bin, the value at its start and the slope.
+        found_index: (T, F) int32, as `count` wrote it.
+        found_bin: (T, F) int32, as `count` wrote it.
+        num_found: (T,) int64, as `count` wrote it. Must be at most F.
+        out: (N,) float32 or float64. The values are written here.
     """
     num_parts, size = len(num_found), len(scores)
     for p in prange(num_parts):
@@ -163,8 +199,8 @@ def evaluate(scores, grid, cell_lines, lines, found_index, found_bin, num_found,
 
 
 @_compile
-def nonzero(x, found):
-    """Write the indices of the entries of ``x`` (n,) int64 that are not 0; returns how many."""
+def nonzero(x: ndarray, found: ndarray) -> int:
+    """Write the indices of the nonzero entries of ``x`` (n,) int64, and return their number."""
     size = 0
     for k in range(len(x)):
         if x[k] != 0:

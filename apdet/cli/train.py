@@ -1,0 +1,149 @@
+"""`apdet train`: train, evaluate or check the detector that a config describes."""
+
+import argparse
+import logging
+import sys
+import warnings
+from typing import Any
+
+import torch
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+
+from apdet.config import read_config
+from apdet.config.names import naming
+from apdet.config.plan import TrainingPlan
+from apdet.engine import Trainer
+from apdet.engine.dry_run import dry_run
+from apdet.engine.evaluation import evaluate_checkpoint
+from apdet.engine.launch import launch_processes
+from apdet.engine.output_folder import check_output_dir
+from apdet.errors import UserError
+from apdet.modeling.named_loss import allow_custom_code
+
+DESCRIPTION = "Train, evaluate or check the detector of a config in YAML or Python (LazyConfig)."
+EXAMPLES = """\
+{prog} --config-file digits/retinanet_ap.yaml     # a config that comes with apdet
+{prog} --config-file F --resume                   # continue from the last checkpoint
+{prog} --config-file F --eval-only MODEL.WEIGHTS output/model_final.pth
+{prog} --config-file F --eval-only --resume TEST.AUG.ENABLED True    # several scales
+{prog} --config-file F --dry-run                  # check everything, write nothing
+{prog} --config-file F SOLVER.BASE_LR 0.005       # override any key
+{prog} --config-file F.py optimizer.lr=0.005      # the same for a Python config
+{prog} --config-file F --num-gpus 8               # the GPUs share each batch
+{prog} --config-file F --device cpu --num-processes 2
+
+A Python config is run as code: use only files that you trust.
+"""
+
+
+def main(argv: list[str] | None = None, prog: str | None = None, *, suffix: str = "") -> None:
+    """Run the command line.
+
+    Args:
+        argv: the arguments; None: those of the process.
+        prog: the name of the command in its help.
+        suffix: ".py" to accept only Python configs; empty: every config is accepted.
+    """
+    args = parse_args(argv, prog)
+    if suffix and not args.config_file.endswith(suffix):
+        sys.exit(
+            f"error: {args.config_file}: no Python config; tools/train_net.py is for those in YAML"
+        )
+    # A dry run uses one process, whatever number the training will have.
+    launch_processes(
+        run,
+        (args,),
+        num_processes=1 if args.dry_run else max(args.num_processes, args.num_gpus),
+        on_cpu=args.num_processes > 1,
+        num_machines=1 if args.dry_run else args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+    )
+
+
+def parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
+    """Parse and check the arguments."""
+    prog = prog or "apdet train"
+    parser = default_argument_parser(epilog=EXAMPLES.format(prog=prog))
+    parser.prog, parser.description = prog, DESCRIPTION
+    parser.add_argument(
+        "--device", default="", help="cpu, cuda, ...; default: the config's, or cpu without CUDA"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check config, data, model and weights; write nothing",
+    )
+    parser.add_argument(
+        "--allow-custom-code",
+        action="store_true",
+        help="allow package.module:function as MODEL.CLS_LOSS.NAME, which runs the module",
+    )
+    parser.add_argument(
+        "--num-processes", type=int, default=1, help="number of CPU processes that share each batch"
+    )
+    parser.set_defaults(dist_url="auto")  # a free port: several trainings may run side by side
+    args = parser.parse_args(argv)
+    if not args.config_file:
+        parser.error("--config-file is needed, e.g. digits/retinanet_ap.yaml")
+    if args.num_machines > 1 and args.dist_url == "auto":
+        parser.error("--num-machines needs --dist-url, e.g. tcp://<address of machine 0>:50000")
+    num_gpus = torch.cuda.device_count()
+    if args.num_processes > 1:
+        if args.device != "cpu" and (args.device or num_gpus):
+            parser.error("--num-processes is for --device cpu; GPUs are asked for by --num-gpus")
+        args.device = "cpu"
+    elif args.num_gpus > max(num_gpus, 1):
+        parser.error(
+            f"--num-gpus {args.num_gpus}, but torch sees {num_gpus} here "
+            "(for several processes on the CPU: --device cpu --num-processes N)"
+        )
+    return args
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train, evaluate or check in this process, as the arguments say."""
+    # Detectron2 calls meshgrid in a deprecated way.
+    warnings.filterwarnings("ignore", message="torch.meshgrid")
+    try:
+        plan = set_up(args)
+        if args.dry_run:
+            return dry_run(plan)
+        if args.eval_only:
+            return evaluate_checkpoint(plan, resume=args.resume)
+        trainer = Trainer(plan)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def set_up(args: argparse.Namespace) -> TrainingPlan:
+    """Read the config, and prepare the output folder and the log. A dry run writes nothing.
+
+    Raises:
+        UserError: the config or its data sets cannot be read, or the output folder holds a training
+            already.
+    """
+    if args.allow_custom_code or args.config_file.endswith(".py"):  # needed in each process
+        allow_custom_code()
+    config = read_config(args.config_file, args.opts, device=args.device)
+    args.config_file = config.path
+    with naming(config.key_of):
+        check_output_dir(
+            config.output_dir,
+            may_hold_a_run=args.resume or args.eval_only or args.dry_run,
+            create=not args.dry_run,
+        )
+    log_to = None if args.dry_run else config.output_dir
+    setup_logger(log_to, name="apdet", distributed_rank=comm.get_rank())
+    plan = config.plan()
+    logging.getLogger("apdet").info("Device: %s", plan.device)
+    if not args.dry_run:
+        default_setup(plan.config, args)
+    elif plan.seed >= 0:
+        seed_all_rng(plan.seed)
+    return plan

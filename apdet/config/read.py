@@ -1,0 +1,81 @@
+"""Reads a config of either kind, YAML or Python."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode
+from omegaconf import DictConfig
+
+from apdet.config.datasets import register_datasets
+from apdet.config.lazy import load_lazy_config
+from apdet.config.lazy_plan import lazy_key, plan_from_lazy
+from apdet.config.names import naming, yaml_key
+from apdet.config.plan import TrainingPlan
+from apdet.config.shipped import find_config
+from apdet.config.yaml import load_config
+from apdet.config.yaml_plan import plan_from_yaml
+from apdet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config whose data sets have not been read yet.
+
+    Attributes:
+        path: the file, the user's own or a shipped one.
+        content: a CfgNode for YAML, a DictConfig for Python.
+        output_dir: the folder for all output files.
+        key_of: (owner, argument) -> the key that an argument is read from, or None.
+    """
+
+    path: str
+    content: CfgNode | DictConfig
+    output_dir: str
+    key_of: Callable[[str, str], str | None]
+
+    def plan(self) -> TrainingPlan:
+        """Register the data sets, and make the plan of the training.
+
+        Raises:
+            UserError: the data sets cannot be read.
+        """
+        with naming(self.key_of):
+            if isinstance(self.content, DictConfig):
+                return plan_from_lazy(self.content)
+            register_datasets(self.content)
+            return plan_from_yaml(self.content)
+
+
+def read_config(
+    config_file: str | os.PathLike, overrides: Sequence[str] = (), *, device: str = ""
+) -> Config:
+    """Read a YAML config, or run and read a Python config.
+
+    Args:
+        config_file: the path of a file, or the name of a shipped config, such as
+            ``digits/retinanet_ap.yaml``. A name that ends in ``.py`` is a Python config.
+        overrides: alternating keys and values for YAML, ``key=value`` for Python.
+        device: the device of the model. Empty: the device of the config, but the CPU if the config
+            asks for CUDA and there is none.
+
+    Raises:
+        UserError: the config is missing or cannot be read.
+    """
+    path = find_config(config_file)
+    if path is None:
+        raise UserError(f"{config_file}: no such config file")
+    if path.suffix == ".py":
+        lazy = load_lazy_config(str(path), overrides)
+        lazy.train.device = _choose_device(device, lazy.train.device)
+        return Config(str(path), lazy, lazy.train.output_dir, lambda *name: lazy_key(lazy, *name))
+    cfg = load_config(path, list(overrides))
+    cfg.MODEL.DEVICE = _choose_device(device, cfg.MODEL.DEVICE)
+    return Config(str(path), cfg, cfg.OUTPUT_DIR, yaml_key)
+
+
+def _choose_device(asked_for: str, configured: str) -> str:
+    if asked_for:
+        return asked_for
+    return "cpu" if configured == "cuda" and not torch.cuda.is_available() else configured

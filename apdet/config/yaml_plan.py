@@ -1,0 +1,103 @@
+"""The training plan of a YAML config."""
+
+from functools import partial
+
+from detectron2.config import CfgNode
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+
+import apdet.modeling  # noqa: F401  registers the meta-architectures
+from apdet.config.names import yaml_key
+from apdet.config.plan import (
+    EvaluationTasks,
+    Loader,
+    MultiScaleTesting,
+    TestSet,
+    TrainingPlan,
+    Weights,
+)
+from apdet.config.schedule import Schedule, scale_to_batch_size
+from apdet.data.mapper import BoxMapper
+from apdet.data.training import check_batch_size, resumable_train_loader, training_dicts
+
+
+def plan_from_yaml(cfg: CfgNode) -> TrainingPlan:
+    """Make the training plan of a config, and scale its schedule to the batch size.
+
+    Args:
+        cfg: its data sets must be registered. It is not changed.
+    """
+    cfg = scale_to_batch_size(cfg)
+    cfg.freeze()
+    solver, test = cfg.SOLVER, cfg.TEST
+    return TrainingPlan(
+        config=cfg,
+        key_of=yaml_key,
+        output_dir=cfg.OUTPUT_DIR,
+        device=cfg.MODEL.DEVICE,
+        seed=cfg.SEED,
+        architecture=cfg.MODEL.META_ARCHITECTURE,
+        classes=_training_classes(cfg),
+        train_sets=list(cfg.DATASETS.TRAIN),
+        test_sets=[TestSet(name, partial(_test_loader, cfg, name)) for name in cfg.DATASETS.TEST],
+        load_train_dicts=partial(training_dicts, cfg),
+        build_model=partial(build_model, cfg),
+        build_optimizer=partial(build_optimizer, cfg),
+        build_lr_scheduler=partial(build_lr_scheduler, cfg),
+        build_train_loader=partial(_train_loader, cfg),
+        schedule=Schedule(
+            base_lr=solver.BASE_LR,
+            max_iter=solver.MAX_ITER,
+            checkpoint_period=solver.CHECKPOINT_PERIOD,
+            eval_period=test.EVAL_PERIOD,
+        ),
+        best_metric=test.BEST_CHECKPOINT_METRIC,
+        precision=solver.AMP.PRECISION if solver.AMP.ENABLED else "",
+        weights=Weights(
+            cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_CLASSES, cfg.MODEL.ALLOW_WEIGHT_MISMATCH
+        ),
+        tasks=EvaluationTasks(cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON, test.KEYPOINT_OKS_SIGMAS),
+        multi_scale=_multi_scale(cfg),
+        precise_bn_iters=test.PRECISE_BN.NUM_ITER if test.PRECISE_BN.ENABLED else 0,
+        expected_results=test.EXPECTED_RESULTS,
+    )
+
+
+def _training_classes(cfg: CfgNode) -> list[str]:
+    names = cfg.DATASETS.TRAIN
+    return list(MetadataCatalog.get(names[0]).get("thing_classes", [])) if names else []
+
+
+def _train_loader(cfg: CfgNode, *, seed: int, start_iter: int = 0) -> Loader:
+    """Build the training batches. They can be resumed only with Detectron2's default sampler."""
+    dataset, mapper = training_dicts(cfg), BoxMapper(cfg, is_train=True)
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        check_batch_size(cfg.SOLVER.IMS_PER_BATCH)
+        return build_detection_train_loader(cfg, dataset=dataset, mapper=mapper)
+    return resumable_train_loader(
+        dataset,
+        mapper=mapper,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        seed=seed,
+        start_iter=start_iter,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _test_loader(cfg: CfgNode, name: str, *, resize: bool = True) -> Loader:
+    mapper = BoxMapper(cfg, is_train=False, resize=resize)
+    return build_detection_test_loader(cfg, name, mapper=mapper)
+
+
+def _multi_scale(cfg: CfgNode) -> MultiScaleTesting | None:
+    node = cfg.TEST.AUG
+    if not node.ENABLED:
+        return None
+    square = bool(cfg.INPUT.FIXED_SIZE_TEST)
+    return MultiScaleTesting(node.MIN_SIZES, node.MAX_SIZE, node.FLIP, square)

@@ -1,0 +1,45 @@
+"""Builds the model of a plan."""
+
+import logging
+
+from torch import nn
+
+from apdet.config.plan import TrainingPlan
+from apdet.modeling.cls_loss import cls_loss_name
+from apdet.modeling.tta import with_test_time_augmentation
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(plan: TrainingPlan) -> nn.Module:
+    """Build the model and move it to its device.
+
+    Raises:
+        UserError: the model cannot be built, or the plan tests on several scales but the model
+            cannot.
+    """
+    with plan.naming_keys():
+        model = plan.build_model()
+        if plan.multi_scale:
+            add_multi_scale_testing(plan, model)  # raises its errors before the training
+    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info(
+        "%s with %s, %s trained parameters",
+        plan.architecture,
+        cls_loss_name(model),
+        f"{num_trained:,}",
+    )
+    return model
+
+
+def add_multi_scale_testing(plan: TrainingPlan, model: nn.Module) -> nn.Module:
+    """Wrap a model so that it detects on several scales, with the settings of the plan."""
+    testing = plan.multi_scale
+    assert testing is not None
+    return with_test_time_augmentation(
+        model,
+        sizes=testing.sizes,
+        max_size=testing.max_size,
+        flip=testing.flip,
+        square=testing.square,
+    )
