@@ -103,7 +103,10 @@ def _build_model(cfg: DictConfig, classes: Sequence[str]) -> nn.Module:
 
 def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     optimizer = build(_changed(cfg, {"optimizer.params.model": model}), "optimizer")
-    clipping = _plain(cfg.train.clip_gradients)
+    # 0.1 also took the keys in capital letters, as YAML has them.
+    clipping = {
+        key.lower(): value for key, value in (_plain(cfg.train.clip_gradients) or {}).items()
+    }
     return clip_gradients(optimizer, **clipping) if clipping else optimizer
 
 
@@ -145,7 +148,15 @@ def _changed(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
 
 
 def _multi_scale(node: DictConfig | None) -> MultiScaleTesting | None:
-    return None if node is None else MultiScaleTesting(**_plain(node))
+    if node is None:
+        return None
+    try:
+        return MultiScaleTesting(**_plain(node))
+    except TypeError as error:  # not a mapping, or one with other keys
+        raise UserError(
+            f"train.multi_scale_testing is {_plain(node)}; give sizes and max_size, and flip and "
+            "square if need be: {sizes: [400, 500], max_size: 833}"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -219,6 +219,8 @@ def test_gradients_are_clipped_as_train_says(config):
     assert largest_step() == pytest.approx(1 / 4, abs=1e-3)  # the norm of 16 equal entries is 1
     by_value = ["train.clip_gradients.clip_type=value", "train.clip_gradients.clip_value=0.5"]
     assert largest_step(*by_value) == pytest.approx(0.5, abs=1e-3)
+    in_capitals = "train.clip_gradients={clip_type: value, CLIP_VALUE: 0.25}"  # as 0.1 took them
+    assert largest_step("train.clip_gradients=null", in_capitals) == pytest.approx(0.25, abs=1e-3)
     assert largest_step("train.clip_gradients=null") == pytest.approx(100, abs=1e-3)
 
 
@@ -268,6 +270,14 @@ def test_several_scales_are_tested_after_the_training(config, output):
         (["model.cls_loss.kwargs.gamma=2"], "cls_loss.kwargs has 'gamma'; ap_loss takes"),
         (["train.clip_gradients.value=2"], "the config has no train.clip_gradients.value"),
         (["train.clip_gradients={value: 2}"], "train.clip_gradients has value; it takes"),
+        (
+            ["train.multi_scale_testing={flip: true}"],
+            "multi_scale_testing is .*; give sizes and max",
+        ),
+        (
+            ["train.multi_scale_testing=true"],
+            "multi_scale_testing is True; give sizes and max_size",
+        ),
         (["train.amp={enabled: true, precision: half}"], "train.amp.precision is 'half'"),
         (["train.init_checkpoint=gone.pth"], "gone.pth: no such checkpoint; see train.init_check"),
         (["train.output_dir=/dev/null/output"], "train.output_dir /dev/null/output cannot be"),
