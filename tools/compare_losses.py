@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Compare losses; the same as `apdet compare`."""
 
-from apdet.cli.compare import main
+from apdet.cli import run_command
 
 if __name__ == "__main__":
-    main()
+    run_command("compare")

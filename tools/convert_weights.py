@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Convert ImageNet weights to a checkpoint; the same as `apdet convert`."""
 
-from apdet.cli.convert import main
+from apdet.cli import run_command
 
 if __name__ == "__main__":
-    main()
+    run_command("convert")

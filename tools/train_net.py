@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train, evaluate or check the detector of a config file; the same as `apdet train`."""
 
-from apdet.cli.train import main
+from apdet.cli import run_command
 
 if __name__ == "__main__":
-    main(prog="python tools/train_net.py")
+    run_command("train", prog="python tools/train_net.py")

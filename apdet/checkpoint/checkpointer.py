@@ -2,18 +2,21 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import nn
+from torch import Tensor, nn
 
-from apdet.checkpoint.array_pickle import load_array_pickle
-from apdet.checkpoint.class_transfer import transfer_class_weights
-from apdet.checkpoint.mismatch import describe_mismatch
-from apdet.checkpoint.weights_file import read_torch
+from apdet.checkpoint.checkpoint_file import read_checkpoint
+from apdet.checkpoint.class_fitting import Classes, fit_classes
+from apdet.checkpoint.mismatch import check_fit
+from apdet.checkpoint.run_folder import TAG, find_checkpoint, holds_run
+from apdet.checkpoint.training_state import NO_STATE, load_training_state
 from apdet.errors import ArgumentError
+from apdet.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +29,10 @@ class Checkpointer(DetectionCheckpointer):
         save_dir: the folder of the checkpoints of a training.
         allow_mismatch: whether weights whose shape differs from the model's are left out with a
             warning. If not, they are an error.
-        classes: the classes of the model, in order. They are saved with the weights. A training
-            that starts from weights of known classes keeps the rows of shared classes, see
-            :func:`transfer_class_weights`.
-        weights_classes: the classes of the weights that a training starts from. Empty: the
-            classes that are saved with the weights, if any.
+        classes: the classes of the model, in order. They are saved with the weights, and the
+            classes of loaded weights are matched to them by name, see :func:`fit_classes`.
+        weights_classes: the classes of the weights that a training starts from, or which are
+            evaluated. Empty: the classes that are saved with the weights, if any.
         checkpointables: other objects to save and load, by name. Each has a ``state_dict``.
     """
 
@@ -47,11 +49,17 @@ class Checkpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **checkpointables)
         self.allow_mismatch = allow_mismatch
         self.classes, self.weights_classes = list(classes), list(weights_classes)
-        self._strict = False
+        self._strict = self._resuming = False
         self._path = ""
+        self._orders: dict[str, Tensor] = {}
 
     def load(
-        self, path: str, checkpointables: list[str] | None = None, *, strict: bool = False
+        self,
+        path: str,
+        checkpointables: list[str] | None = None,
+        *,
+        strict: bool = False,
+        resuming: bool = False,
     ) -> dict[str, Any]:
         """Load weights, and the state of ``checkpointables``, from a file.
 
@@ -59,35 +67,49 @@ class Checkpointer(DetectionCheckpointer):
             path: a checkpoint of apdet, or any file that Detectron2 reads, such as a model of its
                 zoo. Empty: nothing is loaded.
             checkpointables: names of the other objects to load; None: all that are in the file.
-            strict: whether the file must have exactly the weights of the model. No rows are then
-                transferred between classes.
+            strict: whether the file must have exactly the weights of the model, and its classes.
+            resuming: whether the file is a checkpoint of this training. ``weights_classes`` then
+                does not describe it.
 
         Returns:
             The other content of the file.
 
         Raises:
-            UserError: the file is missing, is broken, holds code or does not fit the model.
+            UserError: the file is missing, is broken, holds code, NaN or infinity, or does not fit
+                the model.
         """
-        self._strict, self._path = strict, path
+        self._strict, self._resuming, self._path = strict, resuming, path
+        self._orders = {}
         if path and "://" not in path and not os.path.isfile(path):
             raise self._error(
                 "{path}: no such checkpoint; see {weights} and {save_dir} "
                 "(`apdet convert` makes a checkpoint of ImageNet weights)"
             )
         try:
-            return super().load(path, checkpointables)
+            content = super().load(path, checkpointables=[])
         except OSError as error:
-            self._parsed_url_during_load = None
             raise self._error(
                 "{path}: cannot be read: {error}. Download it by hand, and give the name of the "
                 "file in {weights}",
                 error=error,
             ) from error
+        finally:
+            self._parsed_url_during_load = None
+        for name in self.checkpointables if checkpointables is None else checkpointables:
+            if name in content:
+                with self._naming_file():
+                    target, state = self.checkpointables[name], content.pop(name)
+                    load_training_state(
+                        target, state, name=name, model=self.model, orders=self._orders
+                    )
+            elif resuming:
+                logger.warning(NO_STATE, path, name)
+        return content
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Resume from the last checkpoint in the folder if there is one, else load ``path``."""
         if resume and self.has_checkpoint():
-            return self.load(self.get_checkpoint_file(), strict=True)
+            return self.load(self.get_checkpoint_file(), strict=True, resuming=True)
         return self.load(path, checkpointables=[])
 
     def load_to_evaluate(self, weights: str, *, resume: bool) -> None:
@@ -103,15 +125,32 @@ class Checkpointer(DetectionCheckpointer):
         last = self.get_checkpoint_file() if resume else ""
         if not (last or weights):
             raise self._error("--eval-only needs {weights}, or --resume for the last checkpoint")
-        self.load(last or weights, checkpointables=[], strict=True)
+        self.load(last or weights, checkpointables=[], strict=True, resuming=bool(last))
 
-    def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``name``.pth, and make it the checkpoint to resume from.
+    def has_checkpoint(self) -> bool:
+        """Whether the folder holds a training: a checkpoint, or the name of one."""
+        return bool(self.save_dir) and holds_run(self.save_dir)
 
-        If the process is interrupted while it writes, the previous file remains.
+    def get_checkpoint_file(self) -> str:
+        """The checkpoint to resume from; empty if the folder holds no training.
+
+        Raises:
+            UserError: the folder holds a training, but no whole checkpoint.
+        """
+        found = find_checkpoint(self.save_dir) if self.save_dir else None
+        return "" if found is None else str(found)
+
+    def save(self, name: str, *, to_resume: bool = True, **kwargs: Any) -> None:
+        """Write ``name``.pth. If the process is interrupted, the previous file remains.
+
+        Args:
+            name: the name of the file, without its suffix.
+            to_resume: whether this becomes the checkpoint to resume from.
+            kwargs: more content of the file.
 
         Raises:
             FloatingPointError: a weight is NaN or infinite. Nothing is written then.
+            UserError: the file cannot be written.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -123,69 +162,44 @@ class Checkpointer(DetectionCheckpointer):
         if self.classes:
             data["classes"] = self.classes
         path = os.path.join(self.save_dir, f"{name}.pth")
-        torch.save({"model": state, **data, **kwargs}, f"{path}.tmp")
-        os.replace(f"{path}.tmp", path)
+        with whole_file(path) as file:
+            torch.save({"model": state, **data, **kwargs}, file)
         logger.info("Saved %s", path)
-        self.tag_last_checkpoint(f"{name}.pth")
+        if to_resume:
+            self.tag_last_checkpoint(f"{name}.pth")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make a file the checkpoint to resume from."""
-        tag = os.path.join(self.save_dir, "last_checkpoint")
-        with open(f"{tag}.tmp", "w") as file:
-            file.write(last_filename_basename)
-        os.replace(f"{tag}.tmp", tag)
+        with whole_file(os.path.join(self.save_dir, TAG)) as file:
+            file.write(last_filename_basename.encode())
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if filename.endswith(".pyth"):  # written by pycls
-            weights = self._torch_load(filename).get("model_state", {})
-            return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
-        if not filename.endswith(".pkl"):
-            return super()._load_file(filename)
-        data = load_array_pickle(filename)
-        if "model" in data and "__author__" in data:
-            return data
-        # A file of Caffe2, such as an ImageNet backbone, needs Detectron2's heuristics for names.
-        blobs = data.get("blobs", data)
-        weights = {key: blob for key, blob in blobs.items() if not key.endswith("_momentum")}
-        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
-
-    def _torch_load(self, f: str) -> dict[str, Any]:
-        return read_torch(f)
+        # Detectron2 lets a URL ask for its heuristics for names.
+        return read_checkpoint(filename, heuristics="?matching_heuristics=True" in self._path)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        weights_classes = self.weights_classes or checkpoint.get("classes")
-        if not isinstance(weights_classes, list):  # another program may have saved anything here
-            weights_classes = []
-        if self.classes and weights_classes and not self._strict:
-            self._convert_ndarray_to_tensor(checkpoint["model"])
-            try:
-                transfer_class_weights(
-                    checkpoint["model"],
-                    self.model,
-                    [str(name) for name in weights_classes],
-                    self.classes,
-                    declared=bool(self.weights_classes),
-                    allow_mismatch=self.allow_mismatch,
+        names = list(checkpoint["model"])
+        options = {"strict": self._strict, "allow_mismatch": self.allow_mismatch}
+        with self._naming_file():
+            if self.classes:
+                classes = Classes(self.classes, self.weights_classes)
+                self._orders = fit_classes(
+                    checkpoint, self.model, classes, resuming=self._resuming, **options
                 )
-            except ArgumentError as error:
-                raise self._error("{path}: " + error.template, **error.values) from error
-        return super()._load_model(checkpoint)
+            incompatible = super()._load_model(checkpoint)
+            check_fit(names, incompatible, self.model, **options)
+        return incompatible
 
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        problems = describe_mismatch(
-            incompatible,
-            self.model.state_dict(),
-            strict=self._strict,
-            allow_mismatch=self.allow_mismatch,
-        )
-        if problems:
-            raise self._error(
-                "{path}: a checkpoint of another model than this one.\n{problems}\n"
-                "Give {weights} a checkpoint of this model, or, to start from what fits, "
-                "set {allow_mismatch} to True",
-                problems=problems,
-            )
-        super()._log_incompatible_keys(incompatible)
+    @contextmanager
+    def _naming_file(self) -> Iterator[None]:
+        """Let errors name the file that is loaded."""
+        try:
+            yield
+        except ArgumentError as error:
+            raise self._error("{path}: " + error.template, **error.values) from error
+        except (AssertionError, RuntimeError, ValueError) as error:  # such as sparse tensors
+            reason = " ".join(str(error).split())  # on one line
+            raise self._error("{path}: cannot be loaded: {reason}", reason=reason) from error
 
     def _error(self, template: str, **values: object) -> ArgumentError:
         return ArgumentError("Checkpointer", template, path=self._path, **values)

@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from torch import Tensor, nn
 
+from apdet.checkpoint.class_rows import ClassWeight, find_class_weights
 from apdet.checkpoint.classes import match_classes
 from apdet.compat import renamed
 from apdet.errors import ArgumentError
-from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.contract import class_layer_of
+from apdet.modeling.class_layers import class_layers_of
+from apdet.modeling.contract import ClassLayer
 
 logger = logging.getLogger(__name__)
 __getattr__ = renamed(
@@ -27,11 +27,11 @@ def transfer_class_weights(
     declared: bool,
     allow_mismatch: bool,
 ) -> None:
-    """Change the classification layer in ``weights`` to the classes of the model, in place.
+    """Change the layers in ``weights`` with rows for each class to the model's classes, in place.
 
     The rows of shared classes and of the background are kept, for each anchor. All other rows are
-    copied from the model. The model names its layer in the attribute ``class_layer``, see
-    :mod:`apdet.modeling.contract`. Without that attribute, nothing is changed.
+    copied from the model. If these layers are not known, see
+    :func:`apdet.modeling.class_layers.class_layers_of`, nothing is changed.
 
     Args:
         weights: {name: weight} of a checkpoint.
@@ -45,42 +45,46 @@ def transfer_class_weights(
             or only one of the two has a background. If ``declared``, this is always an error.
 
     Raises:
-        ArgumentError: the layer cannot be transferred, or a class matches several others.
+        ArgumentError: a layer cannot be transferred, or a class matches several others.
     """
-    layer = class_layer_of(model)
-    if layer is None:
+    layers = class_layers_of(model)
+    if layers is None:
         _check_order(weights_classes, model_classes, type(model).__name__, declared=declared)
         return
-    loss = cast(ClsLoss, model.cls_loss)
-    own = _own_weights(model.state_dict(), weights, layer)
-    num_anchors = {key: len(weight) // loss.num_logits for key, weight in own.items()}
-    has_background = _has_background(weights, num_anchors, len(weights_classes))
-    if has_background is None:
-        if declared:
-            raise _misfit(weights, num_anchors, len(weights_classes), layer)
-        return
+    found = find_class_weights(
+        model,
+        weights,
+        layers,
+        num_own_classes=len(model_classes),
+        num_other_classes=len(weights_classes),
+    )
+    misfits = [weight for weight in found if not weight.fits]
+    if declared and (misfits or not found):
+        raise _misfit(misfits, len(weights_classes), layers)
     matches = match_classes(weights_classes, model_classes)
-    obstacle = _find_obstacle(weights_classes, model_classes, matches, has_background, loss.softmax)
-    if obstacle:
+    # The model cannot load a weight of another shape, and says so.
+    found = [w for w in found if w.fits or w.other.shape == w.own.shape]
+    obstacles = [_find_obstacle(w, weights_classes, model_classes, matches) for w in found]
+    for obstacle in dict.fromkeys(filter(None, obstacles)):
         _check_may_start_anew(obstacle, allow_mismatch=allow_mismatch, declared=declared)
-        for key in own:
-            del weights[key]
-        return
-    background = {len(model_classes): len(weights_classes)} if has_background else {}
-    for key, weight in own.items():
-        weights[key] = _with_rows(weight, weights[key], matches | background, num_anchors[key])
-    _log_transfer(model_classes, matches)
+    for weight, obstacle in zip(found, obstacles, strict=True):
+        if obstacle:
+            del weights[weight.key]
+        else:
+            weights[weight.key] = weight.with_rows(matches)
+    if not all(obstacles):
+        _log_transfer(model_classes, matches)
 
 
 def _check_order(
     weights_classes: Sequence[str], model_classes: Sequence[str], model: str, *, declared: bool
 ) -> None:
-    """Warn, or raise an error, if a model without ``class_layer`` may confuse classes."""
+    """Warn, or raise an error, if the layers of a model with rows for each class are not known."""
     if declared:
         raise ArgumentError(
             "Checkpointer",
-            "{weights_classes} is set, but a {model} does not name its classification layer by an "
-            "attribute class_layer: unset {weights_classes}",
+            "{weights_classes} is set, but a {model} does not name its layers with rows for each "
+            "class by an attribute class_layers: unset {weights_classes}",
             model=model,
         )
     if list(weights_classes) != list(model_classes):
@@ -93,58 +97,38 @@ def _check_order(
         )
 
 
-def _own_weights(
-    state: Mapping[str, Tensor], weights: Mapping[str, Tensor], layer: str
-) -> dict[str, Tensor]:
-    """Find the model's weights in the layer that fit ``weights`` except for the number of rows."""
-    return {
-        key: weight
-        for key, weight in state.items()
-        if key.startswith(f"{layer}.")
-        and key in weights
-        and weights[key].shape[1:] == weight.shape[1:]
-    }
-
-
-def _has_background(
-    weights: Mapping[str, Tensor], num_anchors: Mapping[str, int], num_classes: int
-) -> bool | None:
-    """Whether an anchor has a logit for the background; None if the rows fit neither case."""
-    num_logits = {len(weights[key]) / num for key, num in num_anchors.items()}
-    if num_logits == {num_classes}:
-        return False
-    return True if num_logits == {num_classes + 1} else None
-
-
 def _misfit(
-    weights: Mapping[str, Tensor], num_anchors: Mapping[str, int], num_classes: int, layer: str
+    misfits: Sequence[ClassWeight], num_classes: int, layers: Sequence[ClassLayer]
 ) -> ArgumentError:
-    rows = [f"{key}: {len(weights[key])} for {num} anchors" for key, num in num_anchors.items()]
+    rows = [f"{w.key}: {len(w.other)} for {w.num_anchors} anchors" for w in misfits]
     return ArgumentError(
         "Checkpointer",
         "{weights_classes} has {num_classes} classes, which do not fit the rows of the weights "
         "({rows}): correct {weights_classes}, or unset it",
         num_classes=num_classes,
-        rows=", ".join(rows) or f"no {layer}.* of this shape",
+        rows=", ".join(rows) or f"no {' or '.join(f'{la.name}.*' for la in layers)} of this shape",
     )
 
 
 def _find_obstacle(
+    weight: ClassWeight,
     weights_classes: Sequence[str],
     model_classes: Sequence[str],
     matches: Mapping[int, int],
-    has_background: bool,
-    softmax: bool,
 ) -> str:
-    """Say why the rows of the weights cannot be used in the model; empty if they can."""
+    """Say why the rows of a weight cannot be used in the model; empty if they can."""
+    if not weight.fits:
+        return f"{len(weight.other)} rows of {weight.key} do not fit {len(weights_classes)} classes"
     if not matches:
         return f"its classes are {list(weights_classes)}, those of the model {list(model_classes)}"
-    if has_background == softmax:
+    if weight.other_has_background == weight.layer.has_background:
         return ""
+    num_logits = len(weights_classes) + weight.other_has_background
     kinds = {True: "with a background (softmax)", False: "without a background (sigmoid)"}
     return (
-        f"its {len(weights_classes) + has_background} logits for {len(weights_classes)} classes "
-        f"are {kinds[has_background]}, but the logits of the loss are {kinds[softmax]}"
+        f"its {num_logits} logits for {len(weights_classes)} classes are "
+        f"{kinds[weight.other_has_background]}, but the logits of the loss are "
+        f"{kinds[weight.layer.has_background]}"
     )
 
 
@@ -163,21 +147,6 @@ def _check_may_start_anew(obstacle: str, *, allow_mismatch: bool, declared: bool
         "the classification layer of the weights cannot be used: {obstacle}. " + remedy,
         obstacle=obstacle,
     )
-
-
-def _with_rows(own: Tensor, weight: Tensor, rows: Mapping[int, int], num_anchors: int) -> Tensor:
-    """Copy ``own``, and replace some rows by rows of ``weight``.
-
-    Args:
-        own: (A L, ...) weight of the model, with A anchors and L logits for each.
-        weight: (A M, ...) weight of the checkpoint.
-        rows: {logit of the model: logit of the checkpoint}, the same for each anchor.
-        num_anchors: A.
-    """
-    merged = own.detach().cpu().clone().unflatten(0, (num_anchors, -1))
-    weight = weight.unflatten(0, (num_anchors, -1)).to(merged)
-    merged[:, list(rows)] = weight[:, list(rows.values())]
-    return merged.flatten(0, 1)
 
 
 def _log_transfer(model_classes: Sequence[str], matches: Mapping[int, int]) -> None:

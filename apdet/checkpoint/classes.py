@@ -1,22 +1,16 @@
 """Finds the classes that weights were trained on, and matches them to the classes of a model."""
 
 import difflib
-import re
 from collections.abc import Sequence
+from typing import cast
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from apdet.data.class_names import normalise
 from apdet.errors import ArgumentError
 
 # Class names of PASCAL VOC that have another name in COCO, without spaces.
 SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
-
-
-def training_classes(dataset_names: Sequence[str]) -> list[str]:
-    """The classes of the training sets; empty if they are not known."""
-    if not dataset_names:
-        return []
-    return list(MetadataCatalog.get(dataset_names[0]).get("thing_classes", []))
 
 
 def resolve_weights_classes(value: str | Sequence[str] | None) -> list[str]:
@@ -65,6 +59,22 @@ def _dataset_classes(name: str) -> list[str]:
     return list(classes)
 
 
+def read_classes(value: object) -> list[str]:
+    """The names of classes in a checkpoint; empty if ``value`` is anything else."""
+    is_names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    return list(cast(Sequence[str], value)) if is_names else []
+
+
+def are_same_classes(weights_classes: Sequence[str], model_classes: Sequence[str]) -> bool:
+    """Whether each class matches one class of the other list, in any order; see `match_classes`."""
+    try:
+        matches = match_classes(weights_classes, model_classes)
+    except ArgumentError:  # a class matches several others
+        return False
+    all_match = len(matches) == len(weights_classes) == len(model_classes)
+    return all_match and len(set(matches.values())) == len(matches)
+
+
 def match_classes(weights_classes: Sequence[str], model_classes: Sequence[str]) -> dict[int, int]:
     """Find the classes of the model among the classes of the weights.
 
@@ -96,5 +106,10 @@ def match_classes(weights_classes: Sequence[str], model_classes: Sequence[str]) 
 
 
 def _normalise(name: str) -> str:
-    name = re.sub(r"[\s_-]", "", name.casefold())
-    return SYNONYMS.get(name, name)
+    return SYNONYMS.get(normalise(name), normalise(name))
+
+
+def list_names(names: Sequence[str], limit: int = 12) -> str:
+    """List names for a message, the first ones of a long list."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{len(names)} {list(names[:limit])}{more}"

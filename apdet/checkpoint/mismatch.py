@@ -1,31 +1,65 @@
-"""Describes how a checkpoint does not fit a model."""
+"""Checks that the weights of a file fit the model that has loaded them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from torch import nn
 
-def describe_mismatch(
-    incompatible: Any, model_keys: Iterable[str], *, strict: bool, allow_mismatch: bool
-) -> str:
-    """List the weights that do not fit the model, for an error message.
+from apdet.checkpoint.finite import find_not_finite
+from apdet.errors import ArgumentError
+
+
+def check_fit(
+    weights: Sequence[str],
+    incompatible: Any,
+    model: nn.Module,
+    *,
+    strict: bool,
+    allow_mismatch: bool,
+) -> None:
+    """Check that a model has loaded what a file holds, and that all its weights are finite.
 
     Args:
+        weights: the names of all weights of the file.
         incompatible: the result of fvcore's ``Checkpointer._load_model``, with ``missing_keys``,
             ``unexpected_keys`` and ``incorrect_shapes``.
-        model_keys: the names of all weights of the model.
-        strict: whether missing and unexpected weights are errors. If no weight fits at all, they
-            always are.
-        allow_mismatch: whether weights of another shape are allowed.
+        model: the model after loading.
+        strict: whether missing and unexpected weights are errors.
+        allow_mismatch: whether weights of another shape are allowed. They are not if ``strict``.
 
-    Returns:
-        The text; empty if there is no error.
+    Raises:
+        ArgumentError: the file does not fit, or has NaN or infinity.
     """
-    missing, shapes = set(incompatible.missing_keys), incompatible.incorrect_shapes
+    if problems := _list_problems(incompatible, strict, allow_mismatch and not strict):
+        raise ArgumentError(
+            "Checkpointer",
+            "a checkpoint of another model than this one.\n{problems}\nGive {weights} a checkpoint "
+            "of this model, or, to start from what fits, set {allow_mismatch} to True",
+            problems=problems,
+        )
+    if misfit := _find_misfit(weights, incompatible, list(model.state_dict())):
+        raise ArgumentError(
+            "Checkpointer",
+            "{misfit}. Give {weights} a checkpoint of this model or of its backbone (`apdet "
+            "convert` renames ImageNet weights of other libraries), or nothing",
+            misfit=misfit,
+        )
+    if bad := list(find_not_finite(model.state_dict())):
+        raise ArgumentError(
+            "Checkpointer",
+            "{number} weights are NaN or infinite, {first} the first; take another checkpoint",
+            number=len(bad),
+            first=bad[0],
+        )
+
+
+def _list_problems(incompatible: Any, strict: bool, allow_mismatch: bool) -> str:
+    shapes = incompatible.incorrect_shapes
     problems = []
     if shapes and not allow_mismatch:
         rows = [f"{key}: {theirs} there, {ours} here" for key, theirs, ours in shapes]
         problems.append(_listing("weights of another shape (another class count?)", rows))
-    if strict or missing.issuperset(model_keys):
+    if strict:
         # load_state_dict also reports a weight of another shape as missing.
         wrong_shape = {shape[0] for shape in shapes}
         lacking = [key for key in incompatible.missing_keys if key not in wrong_shape]
@@ -33,6 +67,36 @@ def describe_mismatch(
         problems += [_listing("weights that the checkpoint lacks", lacking)] if lacking else []
         problems += [_listing("weights that the model lacks", unexpected)] if unexpected else []
     return "\n".join(problems)
+
+
+def _find_misfit(weights: Sequence[str], incompatible: Any, model_weights: Sequence[str]) -> str:
+    """Say that next to nothing of a file fits.
+
+    This is so if most weights of the file do not fit, and the others are less than a tenth of the
+    model. A backbone passes, also without its last stage or with layers that the model lacks, and
+    so does a checkpoint of another detector with the same backbone. Missing weights are not
+    counted: layers of batch normalisation do not report them.
+    """
+    theirs, ours = _without_counters(weights), _without_counters(model_weights)
+    unexpected = _without_counters(incompatible.unexpected_keys)
+    num_fitting = len(theirs) - len(unexpected) - len(incompatible.incorrect_shapes)
+    if num_fitting > 0 and (2 * num_fitting > len(theirs) or 10 * num_fitting >= len(ours)):
+        return ""
+    return (
+        f"{num_fitting} of the {len(theirs)} weights of the file fit the {len(ours)} weights of "
+        f"this model. The file has {_first(unexpected or theirs)}; the model has {_first(ours)}"
+    )
+
+
+def _without_counters(keys: Iterable[str]) -> list[str]:
+    """Leave out what models of any kind share, and the anchors that Detectron2 ignores."""
+    ignored = ("num_batches_tracked", "anchor_generator.cell_anchors")
+    return [key for key in keys if not any(part in key for part in ignored)]
+
+
+def _first(names: Sequence[str], limit: int = 3) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(names[:limit]) or "no weight") + more
 
 
 def _listing(title: str, rows: Sequence[str], limit: int = 12) -> str:

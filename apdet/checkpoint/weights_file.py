@@ -1,12 +1,17 @@
 """Reads weights from files of several formats without running code."""
 
 import os
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from apdet.checkpoint.content import check_weights
+from apdet.checkpoint.finite import find_not_finite
 from apdet.errors import UserError
 
 
@@ -37,19 +42,74 @@ def read_weights(path: str) -> dict[str, Tensor]:
 def read_torch(path: str) -> Any:
     """Read a file of ``torch.save`` that holds only tensors and plain data.
 
+    The checksums of the file are tested, which torch does not do. Files of torch before 1.6 have no
+    checksums.
+
     Raises:
         UserError: the file is broken, or would run code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle may raise any exception
-        lines = str(error).splitlines() or [type(error).__name__]
-        # The first line of torch's message is not shown: it advises to turn the protection off.
-        reason = next((line for line in lines if "GLOBAL" in line), lines[0])
+        _check_archive(path)
+        with warnings.catch_warnings():
+            # torch warns of formats that it then refuses, and the error below names them.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a broken file may raise any exception
         raise UserError(
-            f"{path}: not a checkpoint of mere weights, or broken: {reason}; download it again, or "
-            "write it by torch.save(model.state_dict(), ...)"
+            f"{path}: not a checkpoint of mere weights, or broken: {_reason(error)}; "
+            "download it again, or write it by torch.save(model.state_dict(), ...)"
         ) from error
+
+
+def check_file(path: str) -> None:
+    """Check that a checkpoint of a training is whole. The file is read once.
+
+    Raises:
+        UserError: the file is missing, truncated or damaged, would run code, holds no weights by
+            the name "model", or holds a NaN or an infinity.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such file")
+    data = read_torch(path)
+    if not isinstance(data, Mapping) or not isinstance(data.get("model"), Mapping):
+        raise UserError(f"{path}: holds no weights by the name 'model'")
+    bad = list(find_not_finite(data))
+    if bad:
+        raise UserError(f"{path}: {len(bad)} tensors have NaN or infinity, {bad[0]} the first")
+
+
+def _check_archive(path: str) -> None:
+    """Check that a file is not empty, and if it is a zip archive, its end and its checksums."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if not start:
+        raise EOFError("it is empty")
+    if start != b"PK":
+        return
+    if not zipfile.is_zipfile(path):
+        raise EOFError("it is truncated")
+    with zipfile.ZipFile(path) as archive:
+        if not any(name.endswith("/data.pkl") for name in archive.namelist()):
+            raise zipfile.BadZipFile("it is a zip archive of another program than torch")
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"its part {damaged} has another checksum than when written")
+
+
+def _reason(error: Exception) -> str:
+    """Say why a file is refused, without torch's advice to turn the protection off."""
+    message = str(error)
+    if name := re.search(r"GLOBAL (\S+)", message):
+        return f"it asks for {name[1]}, which no weights need"
+    if "TorchScript" in message:
+        return "it is a TorchScript archive, which holds code"
+    if ".tar format" in message:
+        return "it is a tar archive"
+    if "weights_only" in message or not message:
+        return "it has another format than torch.save"
+    return message.splitlines()[0]
 
 
 def _read_safetensors(path: str) -> object:
@@ -60,7 +120,7 @@ def _read_safetensors(path: str) -> object:
         raise UserError(f"{path}: to read it, pip install safetensors") from error
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: not a safetensors file, or broken: {error}") from error
 
 
@@ -85,14 +145,4 @@ def _unwrap(data: object, path: str) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(data, Mapping) and isinstance(data.get(key), Mapping):
             data = data[key]
-    if not isinstance(data, Mapping):
-        raise UserError(f"{path}: holds a {type(data).__name__}, not weights by their names")
-    for key, value in data.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise UserError(
-                f"{path}: {key!r} is a {type(value).__name__}, not a weight by its name"
-            )
-    # DataParallel adds this prefix to each name.
-    if all(key.startswith("module.") for key in data):
-        return {key.removeprefix("module."): value for key, value in data.items()}
-    return dict(data)
+    return dict(check_weights(data, path))

@@ -4,6 +4,7 @@ import argparse
 import importlib
 
 from apdet import __version__
+from apdet.signals import ending_on_signals
 
 # {module of a subcommand: its help}. A module is imported only when its subcommand is called.
 COMMANDS = {
@@ -26,5 +27,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the command")
     args = parser.parse_args(argv)
-    module = importlib.import_module(f"apdet.cli.{args.command}")
-    module.main(args.arguments, prog=f"apdet {args.command}")
+    run_command(args.command, args.arguments, prog=f"apdet {args.command}")
+
+
+def run_command(
+    name: str, argv: list[str] | None = None, *, prog: str | None = None, **options: object
+) -> None:
+    """Import and call a subcommand. A signal ends it with one line, also during the imports.
+
+    Args:
+        name: one of `COMMANDS`.
+        argv: its arguments; None: those of the process.
+        prog: the name of the program in its help; None: that of the process.
+        options: further arguments of its function ``main``.
+    """
+    with ending_on_signals():
+        importlib.import_module(f"apdet.cli.{name}").main(argv, prog=prog, **options)

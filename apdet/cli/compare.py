@@ -32,16 +32,18 @@ from apdet.modeling.cls_loss import ClsLoss
 from apdet.modeling.named_loss import allow_custom_code
 from apdet.report.comparison import comparison_table, plot_comparison
 from apdet.report.results import write_json
+from apdet.signals import ending_on_signals
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Run the command line. An error that the user can fix ends it with a message."""
     args = parse_args(argv, prog)
-    try:
-        with naming(yaml_key):
-            compare(args)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    with ending_on_signals():
+        try:
+            with naming(yaml_key):
+                compare(args)
+        except UserError as error:
+            sys.exit(f"error: {error}")
 
 
 def parse_args(argv: list[str] | None = None, prog: str | None = None) -> argparse.Namespace:

@@ -15,13 +15,17 @@ from detectron2.utils.logger import setup_logger
 from apdet.config import read_config
 from apdet.config.names import naming
 from apdet.config.plan import TrainingPlan
+from apdet.config.read import Config
 from apdet.engine import Trainer
 from apdet.engine.dry_run import dry_run
 from apdet.engine.evaluation import evaluate_checkpoint
-from apdet.engine.launch import launch_processes
-from apdet.engine.output_folder import check_output_dir
+from apdet.engine.launch import ending_rank_on_signals, launch_processes
+from apdet.engine.log_file import set_up_log
+from apdet.engine.output_folder import check_output_dir, owning
 from apdet.errors import UserError
+from apdet.files import naming_file
 from apdet.modeling.named_loss import allow_custom_code
+from apdet.signals import StopRequest
 
 DESCRIPTION = "Train, evaluate or check the detector of a config in YAML or Python (LazyConfig)."
 EXAMPLES = """\
@@ -50,7 +54,7 @@ def main(argv: list[str] | None = None, prog: str | None = None, *, suffix: str 
     args = parse_args(argv, prog)
     if suffix and not args.config_file.endswith(suffix):
         sys.exit(
-            f"error: {args.config_file}: no Python config; tools/train_net.py is for those in YAML"
+            f"error: {args.config_file}: not a Python config; tools/train_net.py takes YAML configs"
         )
     # A dry run uses one process, whatever number the training will have.
     launch_processes(
@@ -108,42 +112,50 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, evaluate or check in this process, as the arguments say."""
     # Detectron2 calls meshgrid in a deprecated way.
     warnings.filterwarnings("ignore", message="torch.meshgrid")
-    try:
-        plan = set_up(args)
-        if args.dry_run:
-            return dry_run(plan)
-        if args.eval_only:
-            return evaluate_checkpoint(plan, resume=args.resume)
-        trainer = Trainer(plan)
-        trainer.resume_or_load(resume=args.resume)
-        return trainer.train()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    with ending_rank_on_signals() as stop:
+        try:
+            return _run(args, stop)
+        except UserError as error:
+            sys.exit(f"error: {error}")
 
 
-def set_up(args: argparse.Namespace) -> TrainingPlan:
-    """Read the config, and prepare the output folder and the log. A dry run writes nothing.
+def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
+    """Read the config, and call the engine. A dry run writes nothing.
 
     Raises:
-        UserError: the config or its data sets cannot be read, or the output folder holds a training
-            already.
+        UserError: the config or its data sets cannot be read, or the output folder cannot be used.
     """
     if args.allow_custom_code or args.config_file.endswith(".py"):  # needed in each process
         allow_custom_code()
     config = read_config(args.config_file, args.opts, device=args.device)
-    args.config_file = config.path
-    with naming(config.key_of):
-        check_output_dir(
-            config.output_dir,
-            may_hold_a_run=args.resume or args.eval_only or args.dry_run,
-            create=not args.dry_run,
-        )
-    log_to = None if args.dry_run else config.output_dir
-    setup_logger(log_to, name="apdet", distributed_rank=comm.get_rank())
+    args.config_file, folder = config.path, config.output_dir
+    with naming(config.key_of), naming_file(folder):
+        check_output_dir(folder, create=not args.dry_run)
+        if args.dry_run:
+            return dry_run(_set_up_dry_run(config, args))
+        if args.eval_only:
+            return evaluate_checkpoint(_set_up(config, args), resume=args.resume)
+        with owning(folder, may_hold_a_run=args.resume):
+            trainer = Trainer(_set_up(config, args), stop=stop)
+            trainer.resume_or_load(resume=args.resume)
+            return trainer.train()
+
+
+def _set_up(config: Config, args: argparse.Namespace) -> TrainingPlan:
+    """Open the log, read the data sets, and write the config to the output folder."""
+    set_up_log(config.output_dir)
     plan = config.plan()
     logging.getLogger("apdet").info("Device: %s", plan.device)
-    if not args.dry_run:
-        default_setup(plan.config, args)
-    elif plan.seed >= 0:
+    default_setup(plan.config, args)
+    return plan
+
+
+def _set_up_dry_run(config: Config, args: argparse.Namespace) -> TrainingPlan:
+    setup_logger(None, name="apdet", distributed_rank=comm.get_rank())
+    # The plan is that of the training, whose number of processes may scale it.
+    num_processes = max(args.num_processes, args.num_gpus) * args.num_machines
+    plan = config.plan(num_processes=num_processes)
+    logging.getLogger("apdet").info("Device: %s", plan.device)
+    if plan.seed >= 0:
         seed_all_rng(plan.seed)
     return plan

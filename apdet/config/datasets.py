@@ -26,7 +26,7 @@ def register_datasets(cfg: CfgNode) -> None:
         UserError: see :func:`apdet.data.register.register`.
     """
     node = cfg.DATASETS
-    classes = register(node.REGISTER, train=node.TRAIN, test=node.TEST)
+    classes = register(node.REGISTER, train=node.TRAIN, val=node.VAL, test=node.TEST)
     if not classes:
         return
     named = [

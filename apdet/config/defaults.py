@@ -66,8 +66,14 @@ def add_apdet_config(cfg: CfgNode) -> None:
     #   {name: cells_train, format: voc, root: path, split: train}
     #   {name: cells_train, format: voc, images: path, annotations: path}
     #   {name: cells_train, format: coco, json: path, images: path}
-    # Each may also have `classes: [a, b]`. Relative paths start from the folder of the config file.
+    # Each may also have `classes: [a, b]`, `annotated: false`, `bits: 12` and
+    # `split: {fraction: 0.2, seed: 0}`, which registers cells_train and cells_val; see
+    # datasets/README.md. Relative paths start from the folder of the config file.
     cfg.DATASETS.REGISTER = []
+    # Validation sets, which choose model_best.pth and score thresholds: periodic evaluations are on
+    # them alone, and the evaluation after the training is on them and on DATASETS.TEST. Empty:
+    # DATASETS.TEST serves.
+    cfg.DATASETS.VAL = []
     # Whether to train on boxes that VOC marks as difficult. Detectron2 does.
     cfg.DATASETS.TRAIN_ON_DIFFICULT = False
     # [height, width] of training images after the resize. Empty: MIN_SIZE_TRAIN applies.
@@ -79,9 +85,14 @@ def add_apdet_config(cfg: CfgNode) -> None:
 
     # --- Schedule --------------------------------------------------------------------------
     # The batch size for which BASE_LR, MAX_ITER, STEPS, WARMUP_ITERS and all periods are set. With
-    # another IMS_PER_BATCH they are scaled linearly. 0: they are never scaled.
+    # another IMS_PER_BATCH they are scaled linearly. 0: they are never scaled. (Detectron2's
+    # REFERENCE_WORLD_SIZE scales IMS_PER_BATCH, too: to the number of processes.)
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # Number of periodic checkpoints to keep: the newest ones. model_best.pth and model_final.pth
+    # always stay. 0: all checkpoints are kept.
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
     # "float16" or "bfloat16". It is used if SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
-    # The metric that chooses model_best.pth.
+    # The metric that chooses model_best.pth. With several data sets it is one of the first
+    # validation set, or names its set: "cells_val/bbox/AP".
     cfg.TEST.BEST_CHECKPOINT_METRIC = "bbox/AP"

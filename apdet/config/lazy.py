@@ -11,6 +11,7 @@ from detectron2.model_zoo import get_config
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from apdet.config.ranges import check_lazy_ranges
 from apdet.errors import UserError
 
 EXAMPLE = "configs/lazy/digits_retinanet_ap.py"
@@ -30,15 +31,22 @@ _TRAIN = {
     # See MODEL.ALLOW_WEIGHT_MISMATCH and MODEL.WEIGHTS_CLASSES in `apdet.config.defaults`.
     "allow_weight_mismatch": False,
     "weights_classes": None,
-    # The metric that chooses model_best.pth.
+    # See TEST.BEST_CHECKPOINT_METRIC in `apdet.config.defaults`.
     "best_checkpoint_metric": "bbox/AP",
     # The batch size for which optimizer.lr, max_iter and all periods are set. With another
     # dataloader.train.total_batch_size they are scaled linearly. 0: they are never scaled.
     "reference_batch_size": 0,
+    # The number of processes for which they and total_batch_size are set. With another number all
+    # are scaled, so that each process has as many images. 0: they are never scaled.
+    "reference_world_size": 0,
+    # See TEST.EXPECTED_RESULTS of Detectron2.
+    "expected_results": [],
     # Testing on several scales after the training, with the arguments of `MultiScaleTesting`, such
     # as {sizes: [400, 500], max_size: 833}. None: testing on one scale only.
     "multi_scale_testing": None,
 }
+# The keys of `datasets` that may be left out. See DATASETS.VAL in `apdet.config.defaults`.
+_DATASETS: dict[str, list] = {"register": [], "val": []}
 
 
 def load_lazy_config(filename: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -51,23 +59,27 @@ def load_lazy_config(filename: str, overrides: Sequence[str] = ()) -> DictConfig
 
     Raises:
         UserError: the file is missing, is not a Python file or fails; a required part is missing;
-            or an override names a key that does not exist.
+            an override names a key that does not exist; or a value has the wrong type or is out of
+            range.
     """
     cfg = _load(filename)
     missing = [key for key in _REQUIRED if not _has(cfg, key)]
     if missing:
         raise UserError(
-            f"{filename} lacks {', '.join(missing)}; {EXAMPLE} shows what a LazyConfig has "
-            "(tools/train_net.py is for configs in YAML)"
+            f"{filename} lacks {', '.join(missing)}; {EXAMPLE} shows what a Python config has"
         )
     cfg.train = OmegaConf.merge(get_config("common/train.py").train, _TRAIN, cfg.train)
+    cfg.datasets = OmegaConf.merge(_DATASETS, cfg.datasets)
     for override in overrides:
         try:
             _override(cfg, override)
         except UserError:
             raise
         except Exception as error:  # whatever the parsers raise
-            raise UserError(f"{override!r} is no key=value of the config: {error}") from error
+            raise UserError(
+                f"{override!r} cannot be read as key=value: {' '.join(str(error).split())}"
+            ) from error
+    check_lazy_ranges(cfg)
     return cfg
 
 
@@ -76,7 +88,7 @@ def _load(filename: str) -> DictConfig:
         raise UserError(f"{filename}: no such config file")
     if not filename.endswith(".py"):
         # Detectron2 also loads YAML here, by a loader that may run code.
-        raise UserError(f"{filename}: no Python config; tools/train_net.py is for those in YAML")
+        raise UserError(f"{filename}: not a Python config; its name must end in .py")
     try:
         cfg = LazyConfig.load(filename)
     except Exception as error:  # whatever the user's code raises

@@ -1,50 +1,50 @@
 """The training plan of a Python config."""
 
-import copy
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils.registry import locate
+from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from apdet.config.clipping import clip_gradients
 from apdet.config.lazy import build
+from apdet.config.lazy_evaluation import evaluated_sets, evaluation_tasks
+from apdet.config.lazy_nodes import changed, plain, target_name, target_names
 from apdet.config.names import SHARED
-from apdet.config.plan import Loader, MultiScaleTesting, TestSet, TrainingPlan, Weights
-from apdet.config.schedule import Schedule
+from apdet.config.plan import Loader, MultiScaleTesting, TrainingPlan, Weights
+from apdet.config.schedule import Schedule, scale
 from apdet.data.register import register
 from apdet.errors import UserError
 from apdet.modeling.contract import num_classes_of
 
 
-def plan_from_lazy(cfg: DictConfig) -> TrainingPlan:
+def plan_from_lazy(cfg: DictConfig, *, num_processes: int | None = None) -> TrainingPlan:
     """Register the data sets of a Python config, scale its schedule, and make the training plan.
 
     Args:
         cfg: the result of :func:`load_lazy_config`. Its schedule is scaled in place.
+        num_processes: the number of processes of the training; None: those that run now.
 
     Raises:
-        UserError: the data sets cannot be read.
+        UserError: the data sets cannot be read, or the schedule cannot be scaled.
     """
-    sets = OmegaConf.to_container(cfg.datasets, resolve=True)
-    assert isinstance(sets, dict)
-    classes = register(sets.get("register", []), train=sets["train"], test=sets["test"])
-    schedule, train = _scale(cfg), cfg.train
+    sets = plain(cfg.datasets)
+    classes = register(sets["register"], train=sets["train"], val=sets["val"], test=sets["test"])
+    schedule, train = _scale(cfg, num_processes or comm.get_world_size()), cfg.train
     return TrainingPlan(
         config=cfg,
         key_of=partial(lazy_key, cfg),
         output_dir=train.output_dir,
         device=train.device,
         seed=train.seed,
-        architecture=_name(cfg.model._target_),
+        architecture=target_name(cfg.model._target_),
         classes=classes,
         train_sets=sets["train"],
-        test_sets=_test_sets(cfg),
+        test_sets=evaluated_sets(cfg, "test"),
+        val_sets=evaluated_sets(cfg, "val"),
         load_train_dicts=partial(build, cfg, "dataloader.train.dataset"),
         build_model=partial(_build_model, cfg, classes),
         build_optimizer=partial(_build_optimizer, cfg),
@@ -55,16 +55,18 @@ def plan_from_lazy(cfg: DictConfig) -> TrainingPlan:
         checkpoints_to_keep=train.checkpointer.get("max_to_keep"),
         best_metric=train.best_checkpoint_metric,
         precision=train.amp.precision if train.amp.enabled else "",
-        ddp=_plain(train.ddp),
+        ddp=plain(train.ddp),
         weights=Weights(
-            train.init_checkpoint, _plain(train.weights_classes), train.allow_weight_mismatch
+            train.init_checkpoint, plain(train.weights_classes), train.allow_weight_mismatch
         ),
-        multi_scale=_multi_scale(train.multi_scale_testing),
+        tasks=evaluation_tasks(cfg),
+        multi_scale=_multi_scale(cfg),
+        expected_results=plain(train.expected_results),
     )
 
 
-def _scale(cfg: DictConfig) -> Schedule:
-    """Scale the learning rate and the schedule to the batch size, in place.
+def _scale(cfg: DictConfig, num_processes: int) -> Schedule:
+    """Scale the batch size, the learning rate and the schedule to the training, in place.
 
     ``lr_multiplier`` needs no change: its times are fractions of the training.
     """
@@ -75,18 +77,28 @@ def _scale(cfg: DictConfig) -> Schedule:
         checkpoint_period=train.checkpointer.period,
         eval_period=train.eval_period,
     )
-    reference = train.reference_batch_size
-    if not reference:
+    if not train.reference_batch_size and not train.reference_world_size:
         return schedule
-    batch_size = loader.get("total_batch_size")
-    if batch_size is None:
-        raise UserError("train.reference_batch_size needs dataloader.train.total_batch_size")
-    schedule = schedule.scaled(reference_batch_size=reference, batch_size=batch_size)
+    if loader.get("total_batch_size") is None:
+        raise UserError(
+            "train.reference_batch_size and train.reference_world_size need "
+            "dataloader.train.total_batch_size"
+        )
+    schedule, loader.total_batch_size = scale(
+        schedule,
+        batch_size=loader.total_batch_size,
+        reference_batch_size=train.reference_batch_size,
+        reference_world_size=train.reference_world_size,
+        num_processes=num_processes,
+    )
     if "lr" in cfg.optimizer:
         cfg.optimizer.lr = schedule.base_lr
     train.max_iter, train.eval_period = schedule.max_iter, schedule.eval_period
     train.checkpointer.period = schedule.checkpoint_period
-    train.reference_batch_size = batch_size
+    if train.reference_batch_size:
+        train.reference_batch_size = loader.total_batch_size
+    else:
+        train.reference_world_size = num_processes
     return schedule
 
 
@@ -102,10 +114,10 @@ def _build_model(cfg: DictConfig, classes: Sequence[str]) -> nn.Module:
 
 
 def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    optimizer = build(_changed(cfg, {"optimizer.params.model": model}), "optimizer")
+    optimizer = build(changed(cfg, {"optimizer.params.model": model}), "optimizer")
     # 0.1 also took the keys in capital letters, as YAML has them.
     clipping = {
-        key.lower(): value for key, value in (_plain(cfg.train.clip_gradients) or {}).items()
+        key.lower(): value for key, value in (plain(cfg.train.clip_gradients) or {}).items()
     }
     return clip_gradients(optimizer, **clipping) if clipping else optimizer
 
@@ -116,52 +128,25 @@ def _train_loader(cfg: DictConfig, *, seed: int, start_iter: int = 0) -> Loader:
     for key, value in (("seed", seed), ("start_iter", start_iter)):
         if key in cfg.dataloader.train:
             changes[f"dataloader.train.{key}"] = value
-    return build(_changed(cfg, changes), "dataloader.train")
+    return build(changed(cfg, changes), "dataloader.train")
 
 
-def _test_sets(cfg: DictConfig) -> list[TestSet]:
-    """The test set of ``dataloader.test``. A Python config has only one."""
-    return [
-        TestSet(name, partial(_test_loader, cfg), partial(_evaluator, cfg))
-        for name in cfg.datasets.test[:1]
-    ]
-
-
-def _test_loader(cfg: DictConfig, *, resize: bool = True) -> Loader:
-    changes: dict[str, Any] = {} if resize else {"dataloader.test.mapper.augmentations": []}
-    return build(_changed(cfg, changes), "dataloader.test")
-
-
-def _evaluator(cfg: DictConfig, folder: str) -> DatasetEvaluator:
-    has_folder = "output_folder" in cfg.dataloader.evaluator
-    changes = {"dataloader.evaluator.output_folder": folder} if has_folder else {}
-    return build(_changed(cfg, changes), "dataloader.evaluator")
-
-
-def _changed(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """Copy the config, and set the keys of ``changes`` in the copy."""
-    changed = copy.deepcopy(cfg)
-    for key, value in changes.items():
-        parent, _, name = key.rpartition(".")
-        OmegaConf.select(changed, parent)[name] = value
-    return changed
-
-
-def _multi_scale(node: DictConfig | None) -> MultiScaleTesting | None:
+def _multi_scale(cfg: DictConfig) -> MultiScaleTesting | None:
+    node = cfg.train.multi_scale_testing
     if node is None:
         return None
+    if not OmegaConf.is_dict(OmegaConf.select(cfg, "dataloader.test.mapper")):
+        raise UserError(
+            "train.multi_scale_testing needs images in their original size: write "
+            "dataloader.test.mapper as a call, L(BoxMapper)(is_train=False, augmentations=[...])"
+        )
     try:
-        return MultiScaleTesting(**_plain(node))
+        return MultiScaleTesting(**plain(node))
     except TypeError as error:  # not a mapping, or one with other keys
         raise UserError(
-            f"train.multi_scale_testing is {_plain(node)}; give sizes and max_size, and flip and "
+            f"train.multi_scale_testing is {plain(node)}; give sizes and max_size, and flip and "
             "square if need be: {sizes: [400, 500], max_size: 833}"
         ) from error
-
-
-def _plain(value: Any) -> Any:
-    is_config = isinstance(value, DictConfig | ListConfig)
-    return OmegaConf.to_container(value, resolve=True) if is_config else value
 
 
 def lazy_key(cfg: DictConfig, owner: str, argument: str) -> str | None:
@@ -175,7 +160,7 @@ def lazy_key(cfg: DictConfig, owner: str, argument: str) -> str | None:
     shared = SHARED.get(f"{owner}.{argument}")
     if shared:
         return shared[1]
-    paths = [path for path, node in _calls(cfg, "") if owner in _names(node._target_)]
+    paths = [path for path, node in _calls(cfg, "") if owner in target_names(node._target_)]
     # If several calls have this target, the argument may come from any of them.
     return f"{paths[0]}.{argument}" if len(paths) == 1 else None
 
@@ -193,14 +178,3 @@ def _calls(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
     for name, key in items:
         child = node._get_node(key)
         yield from _calls(child, f"{path}.{name}" if path else name)
-
-
-def _name(target: Any) -> str:
-    """The name of a call's target. The target is an object or its dotted name."""
-    return getattr(target, "__name__", str(target).rpartition(".")[2])
-
-
-def _names(target: Any) -> list[str]:
-    """The name of a call's target; for a class, also the names of its base classes."""
-    found = locate(target) if isinstance(target, str) else target
-    return [base.__name__ for base in found.__mro__] if inspect.isclass(found) else [_name(target)]

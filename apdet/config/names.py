@@ -12,20 +12,43 @@ from apdet.errors import ArgumentError, UserError
 # found from the calls in it, see `apdet.config.lazy_plan.lazy_key`.
 SHARED = {
     "Checkpointer.allow_mismatch": ("MODEL.ALLOW_WEIGHT_MISMATCH", "train.allow_weight_mismatch"),
+    "Checkpointer.classes": (
+        "`classes: [...]` of an entry of DATASETS.REGISTER",
+        "`classes: [...]` of an entry of datasets.register",
+    ),
     "Checkpointer.save_dir": ("OUTPUT_DIR", "train.output_dir"),
     "Checkpointer.weights": ("MODEL.WEIGHTS", "train.init_checkpoint"),
     "Checkpointer.weights_classes": ("MODEL.WEIGHTS_CLASSES", "train.weights_classes"),
     "TrainingPlan.base_lr": ("SOLVER.BASE_LR", "optimizer.lr"),
+    "TrainingPlan.checkpoints_to_keep": (
+        "SOLVER.CHECKPOINTS_TO_KEEP",
+        "train.checkpointer.max_to_keep",
+    ),
+    "TrainingPlan.best_metric": ("TEST.BEST_CHECKPOINT_METRIC", "train.best_checkpoint_metric"),
     "TrainingPlan.clip_gradients": ("SOLVER.CLIP_GRADIENTS", "train.clip_gradients"),
+    "TrainingPlan.expected_results": ("TEST.EXPECTED_RESULTS", "train.expected_results"),
     "TrainingPlan.output_dir": ("OUTPUT_DIR", "train.output_dir"),
     "build_stepper.precision": ("SOLVER.AMP.PRECISION", "train.amp.precision"),
     "check_batch_size.total_batch_size": (
         "SOLVER.IMS_PER_BATCH",
         "dataloader.train.total_batch_size",
     ),
+    "TrainingPlan.test_sets": ("DATASETS.TEST", "datasets.test"),
+    "TrainingPlan.val_sets": ("DATASETS.VAL", "datasets.val"),
+    "errors_of_workers.num_workers": ("DATALOADER.NUM_WORKERS", "dataloader.train.num_workers"),
     "register.entries": ("DATASETS.REGISTER", "datasets.register"),
     "register.test": ("DATASETS.TEST", "datasets.test"),
     "register.train": ("DATASETS.TRAIN", "datasets.train"),
+    "register.val": ("DATASETS.VAL", "datasets.val"),
+    "scale.batch_size": ("SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size"),
+    "scale.reference_batch_size": (
+        "SOLVER.REFERENCE_BATCH_SIZE",
+        "train.reference_batch_size",
+    ),
+    "scale.reference_world_size": (
+        "SOLVER.REFERENCE_WORLD_SIZE",
+        "train.reference_world_size",
+    ),
     "to_dataset_dicts.class_names": (
         "`classes: [...]` of an entry of DATASETS.REGISTER",
         "`classes: [...]` of an entry of datasets.register",
@@ -39,11 +62,15 @@ SHARED = {
 }
 # "owner.argument" -> key in YAML.
 YAML_ONLY = {
+    "BaseKeypointRCNNHead.num_keypoints": "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS",
+    "BoxMapper.image_format": "INPUT.FORMAT",
+    "BoxMapper.precomputed_proposal_topk": "MODEL.LOAD_PROPOSALS",
     "BoxMapper.use_instance_mask": "MODEL.MASK_ON",
     "ClsLoss.kwargs": "MODEL.CLS_LOSS.KWARGS",
     "ClsLoss.loss": "MODEL.CLS_LOSS.NAME",
     "ClsLoss.neg_pos_ratio": "MODEL.CLS_LOSS.NEG_POS_RATIO",
     "ClsLoss.sampler": "MODEL.CLS_LOSS.SAMPLER",
+    "EvaluationTasks.detections_per_image": "TEST.DETECTIONS_PER_IMAGE",
     "RankingDenseDetector.loss_normalizer": "MODEL.RETINANET.LOSS_NORMALIZER",
     "RankingDenseDetector.test_score_thresh_per_level": (
         "MODEL.RETINANET.SCORE_THRESH_TEST_PER_LEVEL"
@@ -51,7 +78,11 @@ YAML_ONLY = {
     "RankingRPN.cls_loss": "MODEL.CLS_LOSS.NAME",
     "SSDVGG16.input_size": "MODEL.VGG.INPUT_SIZE",
     "SSDVGG16.out_features": "MODEL.RETINANET.IN_FEATURES",
+    "build_evaluator.keypoint_oks_sigmas": "TEST.KEYPOINT_OKS_SIGMAS",
+    "build_evaluator.keypoints": "MODEL.KEYPOINT_ON",
+    "build_evaluator.masks": "MODEL.MASK_ON",
     "evaluation_augmentation.fixed_size": "INPUT.FIXED_SIZE_TEST",
+    "ssd_augmentation.image_format": "INPUT.FORMAT",
     "training_augmentation.crop_type": "INPUT.CROP.TYPE",
     "training_augmentation.fixed_size": "INPUT.FIXED_SIZE_TRAIN",
     "training_augmentation.flip": "INPUT.RANDOM_FLIP",

@@ -88,11 +88,12 @@ class MultiScaleTesting:
 
 @dataclass(frozen=True)
 class EvaluationTasks:
-    """What is measured in addition to boxes; see `apdet.evaluation.build_evaluator`."""
+    """What is measured, and on how many detections; see `apdet.evaluation.build_evaluator`."""
 
     masks: bool = False
     keypoints: bool = False
     keypoint_oks_sigmas: Sequence[float] = ()
+    detections_per_image: int = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,8 @@ class TrainingPlan:
         classes: the classes of the data sets, in order; empty if they are not known.
         train_sets: names of the data sets to train on.
         test_sets: the data sets to evaluate on.
+        val_sets: the data sets that choose the best checkpoint and score thresholds; empty:
+            ``test_sets`` serve.
         load_train_dicts: loads the dataset dicts of the training sets.
         build_model: builds the model, on its device.
         build_optimizer: (model) -> optimizer, gradient clipping included.
@@ -117,17 +120,17 @@ class TrainingPlan:
         build_train_loader: builds the training batches.
         schedule: iterations, periods and the base learning rate.
         log_period: iterations between two lines of the log.
-        checkpoints_to_keep: number of periodic checkpoints to keep; None: all.
+        checkpoints_to_keep: number of periodic checkpoints to keep; 0 or None: all.
         best_metric: the metric that chooses ``model_best.pth``.
         precision: "float16" or "bfloat16" for mixed precision; empty: float32.
         ddp: keyword arguments of DistributedDataParallel.
         weights: the weights that the training starts from.
-        tasks: what an evaluation measures in addition to boxes.
+        tasks: what an evaluation measures.
         multi_scale: settings for testing on several scales after the training; None: it is off.
         precise_bn_iters: number of batches that recompute the statistics of batch normalisation
             before an evaluation; 0: they are not recomputed.
         expected_results: Detectron2's ``TEST.EXPECTED_RESULTS``, which are verified after a
-            training.
+            training and after ``--eval-only``.
     """
 
     config: CfgNode | DictConfig
@@ -152,6 +155,7 @@ class TrainingPlan:
     ddp: Mapping[str, Any] = field(default_factory=lambda: {"broadcast_buffers": False})
     weights: Weights = Weights()
     tasks: EvaluationTasks = EvaluationTasks()
+    val_sets: Sequence[TestSet] = ()
     multi_scale: MultiScaleTesting | None = None
     precise_bn_iters: int = 0
     expected_results: Sequence[Any] = ()

@@ -1,8 +1,11 @@
 """Reads a config of either kind, YAML or Python."""
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from detectron2.config import CfgNode
@@ -18,6 +21,8 @@ from apdet.config.yaml import load_config
 from apdet.config.yaml_plan import plan_from_yaml
 from apdet.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -28,24 +33,33 @@ class Config:
         content: a CfgNode for YAML, a DictConfig for Python.
         output_dir: the folder for all output files.
         key_of: (owner, argument) -> the key that an argument is read from, or None.
+        repeated: the keys that are given several times on the command line.
     """
 
     path: str
     content: CfgNode | DictConfig
     output_dir: str
     key_of: Callable[[str, str], str | None]
+    repeated: Sequence[str] = ()
 
-    def plan(self) -> TrainingPlan:
+    def plan(self, *, num_processes: int | None = None) -> TrainingPlan:
         """Register the data sets, and make the plan of the training.
+
+        Args:
+            num_processes: the number of processes that the training will have; None: those that run
+                now.
 
         Raises:
             UserError: the data sets cannot be read.
         """
+        if self.repeated:
+            keys = ", ".join(self.repeated)
+            logger.warning(f"The command line gives several values of {keys}; the last one counts")
         with naming(self.key_of):
             if isinstance(self.content, DictConfig):
-                return plan_from_lazy(self.content)
+                return plan_from_lazy(self.content, num_processes=num_processes)
             register_datasets(self.content)
-            return plan_from_yaml(self.content)
+            return plan_from_yaml(self.content, num_processes=num_processes)
 
 
 def read_config(
@@ -69,10 +83,16 @@ def read_config(
     if path.suffix == ".py":
         lazy = load_lazy_config(str(path), overrides)
         lazy.train.device = _choose_device(device, lazy.train.device)
-        return Config(str(path), lazy, lazy.train.output_dir, lambda *name: lazy_key(lazy, *name))
+        repeated = _repeated(override.partition("=")[0] for override in overrides)
+        key_of = partial(lazy_key, lazy)
+        return Config(str(path), lazy, lazy.train.output_dir, key_of, repeated)
     cfg = load_config(path, list(overrides))
     cfg.MODEL.DEVICE = _choose_device(device, cfg.MODEL.DEVICE)
-    return Config(str(path), cfg, cfg.OUTPUT_DIR, yaml_key)
+    return Config(str(path), cfg, cfg.OUTPUT_DIR, yaml_key, _repeated(overrides[0::2]))
+
+
+def _repeated(keys: Iterable[str]) -> list[str]:
+    return [key for key, count in Counter(keys).items() if count > 1]
 
 
 def _choose_device(asked_for: str, configured: str) -> str:

@@ -2,15 +2,18 @@
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from apdet.config.defaults import add_apdet_config
+from apdet.config.ranges import check_yaml_ranges
 from apdet.config.shipped import find_config, is_shipped
+from apdet.config.value_types import fit_overrides, fit_values
+from apdet.config.yaml_file import read_yaml_file
 from apdet.data.builtin import datasets_root
 from apdet.errors import UserError
 
@@ -30,15 +33,17 @@ def load_config(config_file: str | os.PathLike, overrides: list[str] | None = No
         overrides: alternating keys and values, as on the command line.
 
     Raises:
-        UserError: a file is missing, unsafe or malformed; a key does not exist; or a value has the
-            wrong type.
+        UserError: a file is missing, unsafe or malformed; a key does not exist or is given twice in
+            a file; or a value has the wrong type or is out of range.
     """
     cfg = get_cfg()
     add_apdet_config(cfg)
     path = find_config(config_file)
     if path is None:
         raise UserError(f"{config_file}: no such config file")
-    _merge(cfg, cfg.merge_from_other_cfg, CfgNode(_read_with_bases(path)), str(config_file))
+    content = _read_with_bases(path)
+    with _naming_place(config_file, cfg):
+        cfg.merge_from_other_cfg(CfgNode(fit_values(content, cfg)))
     overrides = overrides or []
     if len(overrides) % 2:
         raise UserError(f"overrides come in pairs of KEY VALUE, got {' '.join(overrides)!r}")
@@ -46,30 +51,30 @@ def load_config(config_file: str | os.PathLike, overrides: list[str] | None = No
         # The keywords of a loss are not known here, so yacs would not let them be set.
         if key.startswith("MODEL.CLS_LOSS.KWARGS."):
             cfg.MODEL.CLS_LOSS.KWARGS.setdefault(key.split(".", 3)[3], None)
-    _merge(cfg, cfg.merge_from_list, overrides, "command line")
+    with _naming_place("command line", cfg):
+        cfg.merge_from_list(fit_overrides(overrides, cfg))
+    check_yaml_ranges(cfg)
     return cfg
 
 
-def _read_with_bases(path: Path) -> dict[str, Any]:
-    """Read a file and its bases. The keys of the file win."""
-    own = _read(path)
+def _read_with_bases(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file and its bases. The keys of the file win. ``heirs`` have it as a base."""
+    if path.resolve() in heirs:
+        raise UserError(f"{path}: its _BASE_ leads back to the file itself; take it out")
+    own, heirs = _read(path), (*heirs, path.resolve())
     bases = own.pop("_BASE_", [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
         base_path = find_config(base, path.parent) if isinstance(base, str) else None
         if base_path is None:
             raise UserError(f"{path}: its _BASE_ {base}: no such config file")
-        _merge_dicts(_read_with_bases(base_path), merged, path)
+        _merge_dicts(_read_with_bases(base_path, heirs), merged, path)
     _merge_dicts(own, merged, path)
     return merged
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        # The safe loader refuses `!!python/...`, which can run code.
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not a safe YAML file: {error}") from error
+    loaded = read_yaml_file(path)
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: a config file must hold a mapping of keys")
     _make_paths_absolute(loaded, path)
@@ -84,8 +89,9 @@ def _make_paths_absolute(loaded: dict[str, Any], path: Path) -> None:
     for entry in entries if isinstance(entries, list) else []:
         # `register` reports an entry that is not a mapping of strings.
         for key in _PATHS_OF_DATA:
-            if isinstance(entry, dict) and isinstance(entry.get(key), str):
-                entry[key] = str(folder / entry[key])
+            value = entry.get(key) if isinstance(entry, dict) else None
+            if value and isinstance(value, str):
+                entry[key] = str(folder / os.path.expanduser(value))
 
 
 def _merge_dicts(source: dict[str, Any], target: dict[str, Any], path: Path) -> None:
@@ -98,10 +104,12 @@ def _merge_dicts(source: dict[str, Any], target: dict[str, Any], path: Path) -> 
             target[key] = value
 
 
-def _merge(cfg: CfgNode, merge: Callable[[Any], None], what: Any, where: str) -> None:
+@contextmanager
+def _naming_place(place: str | os.PathLike, cfg: CfgNode) -> Iterator[None]:
+    """In this context, errors of merging values into ``cfg`` name where the values come from."""
     known = _keys(cfg)
     try:
-        merge(what)
+        yield
     except (KeyError, AssertionError) as error:
         key = (
             str(error.args[0])
@@ -110,9 +118,9 @@ def _merge(cfg: CfgNode, merge: Callable[[Any], None], what: Any, where: str) ->
         )
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"{where}: unknown config key {key}{hint}") from error
+        raise UserError(f"{place}: unknown config key {key}{hint}") from error
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{place}: {error}") from error
 
 
 def _keys(node: CfgNode, prefix: str = "") -> list[str]:

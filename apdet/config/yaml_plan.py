@@ -1,13 +1,10 @@
 """The training plan of a YAML config."""
 
+from collections.abc import Iterable
 from functools import partial
 
 from detectron2.config import CfgNode
-from detectron2.data import (
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
@@ -23,18 +20,20 @@ from apdet.config.plan import (
 )
 from apdet.config.schedule import Schedule, scale_to_batch_size
 from apdet.data.mapper import BoxMapper
+from apdet.data.register import training_classes
 from apdet.data.training import check_batch_size, resumable_train_loader, training_dicts
 
 
-def plan_from_yaml(cfg: CfgNode) -> TrainingPlan:
-    """Make the training plan of a config, and scale its schedule to the batch size.
+def plan_from_yaml(cfg: CfgNode, *, num_processes: int | None = None) -> TrainingPlan:
+    """Make the training plan of a config, with its schedule scaled to the training.
 
     Args:
         cfg: its data sets must be registered. It is not changed.
+        num_processes: see :func:`scale_to_batch_size`.
     """
-    cfg = scale_to_batch_size(cfg)
+    cfg = scale_to_batch_size(cfg, num_processes=num_processes)
     cfg.freeze()
-    solver, test = cfg.SOLVER, cfg.TEST
+    solver, test, sets = cfg.SOLVER, cfg.TEST, cfg.DATASETS
     return TrainingPlan(
         config=cfg,
         key_of=yaml_key,
@@ -42,9 +41,10 @@ def plan_from_yaml(cfg: CfgNode) -> TrainingPlan:
         device=cfg.MODEL.DEVICE,
         seed=cfg.SEED,
         architecture=cfg.MODEL.META_ARCHITECTURE,
-        classes=_training_classes(cfg),
-        train_sets=list(cfg.DATASETS.TRAIN),
-        test_sets=[TestSet(name, partial(_test_loader, cfg, name)) for name in cfg.DATASETS.TEST],
+        classes=training_classes([*sets.TRAIN, *sets.VAL, *sets.TEST]),
+        train_sets=list(sets.TRAIN),
+        test_sets=_test_sets(cfg, sets.TEST),
+        val_sets=_test_sets(cfg, sets.VAL),
         load_train_dicts=partial(training_dicts, cfg),
         build_model=partial(build_model, cfg),
         build_optimizer=partial(build_optimizer, cfg),
@@ -56,21 +56,22 @@ def plan_from_yaml(cfg: CfgNode) -> TrainingPlan:
             checkpoint_period=solver.CHECKPOINT_PERIOD,
             eval_period=test.EVAL_PERIOD,
         ),
+        checkpoints_to_keep=solver.CHECKPOINTS_TO_KEEP,
         best_metric=test.BEST_CHECKPOINT_METRIC,
         precision=solver.AMP.PRECISION if solver.AMP.ENABLED else "",
         weights=Weights(
             cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_CLASSES, cfg.MODEL.ALLOW_WEIGHT_MISMATCH
         ),
-        tasks=EvaluationTasks(cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON, test.KEYPOINT_OKS_SIGMAS),
+        tasks=EvaluationTasks(
+            cfg.MODEL.MASK_ON,
+            cfg.MODEL.KEYPOINT_ON,
+            test.KEYPOINT_OKS_SIGMAS,
+            test.DETECTIONS_PER_IMAGE,
+        ),
         multi_scale=_multi_scale(cfg),
         precise_bn_iters=test.PRECISE_BN.NUM_ITER if test.PRECISE_BN.ENABLED else 0,
         expected_results=test.EXPECTED_RESULTS,
     )
-
-
-def _training_classes(cfg: CfgNode) -> list[str]:
-    names = cfg.DATASETS.TRAIN
-    return list(MetadataCatalog.get(names[0]).get("thing_classes", [])) if names else []
 
 
 def _train_loader(cfg: CfgNode, *, seed: int, start_iter: int = 0) -> Loader:
@@ -88,6 +89,10 @@ def _train_loader(cfg: CfgNode, *, seed: int, start_iter: int = 0) -> Loader:
         aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+
+
+def _test_sets(cfg: CfgNode, names: Iterable[str]) -> list[TestSet]:
+    return [TestSet(name, partial(_test_loader, cfg, name)) for name in names]
 
 
 def _test_loader(cfg: CfgNode, name: str, *, resize: bool = True) -> Loader:

@@ -70,7 +70,7 @@ def training_augmentation(
     if fixed_size:
         augmentation.append(_resize_to(fixed_size, owner))
     else:
-        augmentation.append(T.ResizeShortestEdge(min_size, max_size, sample_style))
+        augmentation.append(ResizeShortestEdge(min_size, max_size, sample_style))
     if flip != "none":
         is_horizontal = flip == "horizontal"
         augmentation.append(T.RandomFlip(horizontal=is_horizontal, vertical=not is_horizontal))
@@ -104,7 +104,7 @@ def evaluation_augmentation(
     """
     if fixed_size:
         return [_resize_to(fixed_size, "evaluation_augmentation")]
-    return [T.ResizeShortestEdge(min_size, max_size)]
+    return [ResizeShortestEdge(min_size, max_size)]
 
 
 def _resize_to(size: Sequence[int], owner: str) -> T.Augmentation:
@@ -128,12 +128,32 @@ def ssd_augmentation(image_format: str, pixel_mean: Sequence[float]) -> list[T.A
     Args:
         image_format: "BGR" or "RGB".
         pixel_mean: the colour that fills an expanded image, in the order of ``image_format``.
+
+    Raises:
+        UserError: another ``image_format``, whose colours cannot be distorted.
     """
+    if image_format not in ("BGR", "RGB"):
+        raise ArgumentError(
+            "ssd_augmentation",
+            "{image_format} is {value!r}, but SSD's augmentation distorts colours; choose BGR or "
+            "RGB, or leave this augmentation out (INPUT.SSD_AUGMENTATION: False)",
+            value=image_format,
+        )
     return [
         ColorAugSSDTransform(image_format),
         RandomExpand(max_ratio=4.0, fill=pixel_mean),
         T.MinIoURandomCrop(),
     ]
+
+
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's resize, except that a side of a very thin image is never rounded to 0 pixels."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        transform = super().get_transform(image)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(transform.new_h, 1), max(transform.new_w, 1)
+        return transform
 
 
 class RandomExpand(T.Augmentation):

@@ -35,7 +35,16 @@ def register_voc() -> None:
             split=split,
             evaluator_type="voc",
             annotated=name != "voc_2012_test",
+            declared_unannotated=name == "voc_2012_test",
         )
+
+
+def declare_unannotated() -> None:
+    """Declare COCO's and LVIS's test sets to have no ground truth, in Detectron2's catalog."""
+    for name in DatasetCatalog:
+        json_file = MetadataCatalog.get(name).get("json_file") or ""
+        if "image_info" in os.path.basename(json_file):  # so they name files without annotations
+            MetadataCatalog.get(name).declared_unannotated = True
 
 
 def datasets_root() -> Path:

@@ -1,78 +1,143 @@
 """Corrects image sizes and boxes in annotations that disagree with the image files."""
 
-import logging
 import math
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from apdet.data.flaws import Flaws
 from apdet.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 # The errors that Pillow raises on a file that is not an image, or is truncated.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 _ORIENTATION = 0x0112  # the EXIF tag; its values 5 to 8 mean a quarter turn
+_IMAGE_WIDTH, _IMAGE_LENGTH = 256, 257  # tags of TIFF
+_SWAPPED = "boxes have their corners in the wrong order, which was put right"
 _CLIPPED = "boxes reach outside their image and were clipped to it"
-_DROPPED = "boxes are empty or wholly outside their image and were dropped"
+_EMPTY = "boxes are empty and were dropped"
+_OUTSIDE = "boxes are wholly outside their image and were dropped"
+_THIN = "boxes are narrower or lower than a pixel"
 _RESIZED = "images have another size than their annotations say; the images' sizes are used"
+_MASK_RESIZED = "masks have another size than their image and were dropped; their boxes are kept"
+_MOSTLY_OUTSIDE = (
+    "More than half of all boxes do: do they belong to other images, or are they [x0, y0, x1, y1] "
+    "in place of [x, y, width, height]?"
+)
 
 
-def clean(dicts: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def clean(dicts: Iterable[dict[str, Any]], flaws: Flaws) -> list[dict[str, Any]]:
     """Correct image sizes, and clip or drop boxes that reach outside their image.
-
-    Each kind of flaw is logged in one warning with the number of flaws and the first file.
 
     Args:
         dicts: Detectron2's dataset dicts with boxes in XYXY_ABS, and with "source", the annotation
             file. "height" and "width" may be None if they are not known.
-        name: the name of the data set in warnings.
+        flaws: each correction is added to them.
 
     Returns:
         The corrected dicts, without "source".
 
     Raises:
-        UserError: an image is missing or is not an image, or a box is not finite.
+        UserError: an image is missing or is not an image, a box is not finite, the boxes are
+            fractions of their images, or no box is left.
     """
-    flaws: dict[str, list[str]] = {_CLIPPED: [], _DROPPED: [], _RESIZED: []}
-    cleaned = []
-    for old in dicts:
-        image = {**old}
-        source, file_name = image.pop("source"), image["file_name"]
-        width, height = image_size(file_name)
-        stated = image.get("width"), image.get("height")
-        if None not in stated and stated != (width, height):
-            flaws[_RESIZED].append(file_name)
-        image["width"], image["height"] = width, height
-        if "annotations" in image:
-            image["annotations"] = kept = []
-            for annotation in old["annotations"]:
-                box = _clip(annotation["bbox"], width, height, source)
-                if box is None:
-                    flaws[_DROPPED].append(file_name)
-                    continue
-                if box != annotation["bbox"]:
-                    flaws[_CLIPPED].append(file_name)
-                kept.append({**annotation, "bbox": box})
-        cleaned.append(image)
-    for flaw, files in flaws.items():
-        if files:
-            logger.warning(f"{name}: {len(files)} {flaw}; the first is in {files[0]}")
+    dicts = list(dicts)
+    _check_pixels(dicts)
+    cleaned = [_clean_image(image, flaws) for image in dicts]
+    num_boxes = sum(len(image.get("annotations", [])) for image in dicts)
+    if num_boxes and not any(image.get("annotations") for image in cleaned):
+        source = next(image["source"] for image in dicts if image.get("annotations"))
+        raise UserError(
+            f"{source}: all {num_boxes} boxes are empty or wholly outside their images; correct "
+            "them, or the names of their images"
+        )
+    num_outside = flaws.count(_CLIPPED) + flaws.count(_OUTSIDE)
+    if num_outside > max(1, num_boxes / 2):
+        for kind in (_CLIPPED, _OUTSIDE):
+            flaws.explain(kind, _MOSTLY_OUTSIDE)
     return cleaned
 
 
-def _clip(box: list[float], width: int, height: int, source: str) -> list[float] | None:
+def _clean_image(old: dict[str, Any], flaws: Flaws) -> dict[str, Any]:
+    image = {key: value for key, value in old.items() if key != "source"}
+    file_name = image["file_name"]
+    width, height = image_size(file_name)
+    stated = image.get("width"), image.get("height")
+    if None not in stated and stated != (width, height):
+        flaws.add(_RESIZED, file_name)
+    image["width"], image["height"] = width, height
+    if "annotations" in image:
+        image["annotations"] = kept = []
+        for annotation in old["annotations"]:
+            box = _clip(annotation["bbox"], width, height, file_name, flaws)
+            if box is not None:
+                kept.append(_with_fitting_mask({**annotation, "bbox": box}, image, flaws))
+    return image
+
+
+def _check_pixels(dicts: Iterable[dict[str, Any]]) -> None:
+    """Raise a UserError if a box is not finite, or if all boxes are fractions of their images."""
+    fractions = ""
+    for image in dicts:
+        for annotation in image.get("annotations", []):
+            box, source = annotation["bbox"], image["source"]
+            if not all(math.isfinite(value) for value in box):
+                raise UserError(f"{source}: the box {box} is not finite; correct or remove it")
+            if max(map(abs, box)) > 1:
+                return
+            if any(value != int(value) for value in box):
+                fractions = source
+    if fractions:
+        raise UserError(
+            f"{fractions}: all boxes lie between 0 and 1, so they are fractions of the image; "
+            "write pixels: multiply them by the width and the height of the image"
+        )
+
+
+def _with_fitting_mask(
+    annotation: dict[str, Any], image: dict[str, Any], flaws: Flaws
+) -> dict[str, Any]:
+    """Drop a run-length encoded mask that has not the size of its image."""
+    mask = annotation.get("segmentation")
+    if isinstance(mask, dict) and list(mask["size"]) != [image["height"], image["width"]]:
+        flaws.add(_MASK_RESIZED, image["file_name"])
+        del annotation["segmentation"]
+    return annotation
+
+
+def in_order(box: list[float], flaws: Flaws, place: str) -> list[float]:
+    """Put the corners of a box, XYXY, in the right order: x0 <= x1 and y0 <= y1."""
+    x0, y0, x1, y1 = box
+    if x0 <= x1 and y0 <= y1:
+        return box
+    flaws.add(_SWAPPED, place)
+    return [min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)]
+
+
+def _clip(
+    box: list[float], width: int, height: int, file_name: str, flaws: Flaws
+) -> list[float] | None:
     """The part of a box inside the image; None if it is empty."""
     if not all(math.isfinite(value) for value in box):
-        raise UserError(f"{source}: the box {box} is not finite; correct or remove it")
+        raise UserError(f"{file_name}: the box {box} is not finite; correct or remove it")
     x0, y0, x1, y1 = box
-    x0, x1 = max(x0, 0.0), min(x1, float(width))
-    y0, y1 = max(y0, 0.0), min(y1, float(height))
-    return [x0, y0, x1, y1] if x0 < x1 and y0 < y1 else None
+    if x0 >= x1 or y0 >= y1:
+        flaws.add(_EMPTY, file_name)
+        return None
+    clipped = [max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))]
+    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+        flaws.add(_OUTSIDE, file_name)
+        return None
+    if clipped != box:
+        flaws.add(_CLIPPED, file_name)
+    if min(x1 - x0, y1 - y0) < 1:
+        flaws.add(_THIN, file_name)
+    return clipped
 
 
 def image_size(file_name: str) -> tuple[int, int]:
@@ -81,21 +146,47 @@ def image_size(file_name: str) -> tuple[int, int]:
     Raises:
         UserError: the file is missing or is not an image.
     """
-    if not os.path.isfile(file_name):
-        raise UserError(f"{file_name}: no such image; add it or remove it from the data set")
+    _check_is_file(file_name)
     try:
         with Image.open(file_name) as image:
             width, height = image.size
+            if isinstance(image, TiffImageFile):  # Pillow may already have turned the size
+                width, height = image.tag_v2[_IMAGE_WIDTH], image.tag_v2[_IMAGE_LENGTH]
             turned = _orientation(image) in (5, 6, 7, 8)
     except IMAGE_ERRORS as error:
         raise unreadable(file_name, error) from error
     return (height, width) if turned else (width, height)
 
 
+def _check_is_file(file_name: str) -> None:
+    try:
+        is_file = stat.S_ISREG(os.stat(file_name).st_mode)
+    except PermissionError as error:
+        raise unreadable_file(file_name, error) from error
+    except (OSError, ValueError):  # such as a loop of links, or a name with the character 0
+        is_file = False
+    if not is_file:
+        raise UserError(f"{file_name}: no such image; add it or remove it from the data set")
+
+
 def unreadable(file_name: str, error: Exception) -> UserError:
     """Make the error for a file that cannot be read as an image."""
+    if isinstance(error, PermissionError):
+        return unreadable_file(file_name, error)
+    # Pillow does not know TIFF files with floats in colours or with numbers of 64 bits.
+    is_tiff = str(file_name).lower().endswith((".tif", ".tiff"))
+    depth = " by one of 8 or 16 bits" * (is_tiff and isinstance(error, UnidentifiedImageError))
     return UserError(
-        f"{file_name}: not a readable image ({error}); replace it or remove it from the data set"
+        f"{file_name}: not a readable image ({error}); replace it{depth} or remove it from the "
+        "data set"
+    )
+
+
+def unreadable_file(path: str | os.PathLike, error: OSError) -> UserError:
+    """Make the error for a file or folder that the operating system does not let us read."""
+    return UserError(
+        f"{os.fspath(path)}: cannot be read ({error.strerror or error}); make it readable for you, "
+        "or correct the path"
     )
 
 

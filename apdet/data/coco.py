@@ -1,107 +1,71 @@
 """Reads annotations in COCO's format: one JSON file for all images."""
 
-import json
 import os
-import sys
-from collections.abc import Sequence
+import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
 from detectron2.structures import BoxMode
-from pycocotools import mask as mask_util
 
-from apdet.data.records import Records, to_dataset_dicts
+from apdet.data.clean import in_order
+from apdet.data.coco_file import entries, entry_name, fields, parse_file
+from apdet.data.flaws import Flaws
+from apdet.data.keypoints import Skeleton, read_keypoints, read_skeleton
+from apdet.data.masks import is_finite, read_mask
+from apdet.data.records import Records
+from apdet.data.truth import parse_truth
 from apdet.errors import UserError
 
 
-def load_coco(
-    json_file: str | os.PathLike,
-    images: str | os.PathLike,
-    *,
-    class_names: Sequence[str] | None = None,
-) -> list[dict[str, Any]]:
-    """Load images with boxes in COCO's format as Detectron2's dataset dicts.
+def read_coco(json_file: str | os.PathLike, images: str | os.PathLike) -> Records:
+    """Read images with boxes, masks and keypoints in COCO's format.
 
-    There are three differences from Detectron2's own loader. Classes are identified by their names,
+    There are two differences from Detectron2's own loader. Classes are identified by their names,
     so the files of training and test may number them differently. A box is kept even if its mask is
-    invalid. Errors name the file and the annotation. Keypoints are not read, and polygons with
-    fewer than three corners are dropped.
+    invalid; the flaws are counted in the log.
 
     Args:
-        json_file: a file in COCO's "instances" format.
+        json_file: a file in COCO's "instances" or "person_keypoints" format.
         images: folder of the images; the file names in ``json_file`` start from it.
-        class_names: the classes in order; the index of a class becomes its ``category_id``. None:
-            the categories of the file, in the order of their ids.
 
     Returns:
-        Dataset dicts. They have no "annotations" if the file has none, such as the file of COCO's
-        test images.
+        The content. Its images have no "annotations" if the file has none, such as the file of
+        COCO's test images.
 
     Raises:
         UserError: a file is missing or malformed.
     """
-    records = read_coco(json_file, images)
-    names = records.class_names if class_names is None else class_names
-    return to_dataset_dicts(records, names, str(json_file))
-
-
-def read_coco(json_file: str | os.PathLike, images: str | os.PathLike) -> Records:
-    """Read a file for `load_coco`, without numbering classes or checking boxes and image sizes."""
-    path = Path(json_file)
-    content = _parse(path)
-    if not Path(images).is_dir():
+    path, flaws = Path(json_file), Flaws()
+    content = parse_file(path)
+    if not os.path.isdir(images):
         raise UserError(f"{images}: no such folder of images; correct the path")
-    categories = _read_categories(content, path)
-    records = _read_images(content, path, Path(images))
+    categories = _read_categories(content, path, flaws)
+    skeleton = read_skeleton(content["categories"], str(path))
+    records = _read_images(content, path, Path(images), flaws)
     if "annotations" in content:
+        reader = _AnnotationReader(records, categories, skeleton, flaws)
         for record in records.values():
             record["annotations"] = []
-        for position, annotation in enumerate(_list(content, "annotations", path)):
-            where = f"{path}: annotation {_id(annotation, position)}"
-            image_id, box = _read_annotation(annotation, where, records, categories)
+        for position, annotation in enumerate(entries(content, "annotations", path)):
+            where = f"{path}: annotation {entry_name(annotation, position)}"
+            image_id, box = reader.read(annotation, where)
             records[image_id]["annotations"].append(box)
+    flaws.log(str(path))
     names = [categories[category_id] for category_id in sorted(categories)]
-    return Records(list(records.values()), names, categories)
+    return Records(list(records.values()), names, categories, skeleton)
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such JSON file; correct the path")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: broken JSON ({error}); correct it or write it anew") from error
-    if not isinstance(content, dict):
-        raise UserError(f'{path}: not in COCO\'s format; write a mapping with "images" in it')
-    return content
-
-
-def _list(content: dict[str, Any], key: str, path: Path) -> list[Any]:
-    values = content.get(key)
-    if not isinstance(values, list):
-        raise UserError(f'{path}: "{key}" is missing or no list; write it in COCO\'s format')
-    return values
-
-
-def _id(value: Any, position: int) -> str:
-    has_id = isinstance(value, dict) and "id" in value
-    return f"of id {value['id']}" if has_id else f"number {position + 1}"
-
-
-def _fields(value: Any, types: dict[str, type | tuple[type, ...]], where: str) -> list[Any]:
-    """Read the values of some keys, which must exist and have the given types."""
-    for key, expected in types.items():
-        found = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(found, expected) or isinstance(found, bool):
-            raise UserError(f'{where}: "{key}" is {found!r}; write it in COCO\'s format')
-    return [value[key] for key in types]
-
-
-def _read_categories(content: dict[str, Any], path: Path) -> dict[int, str]:
+def _read_categories(content: dict[str, Any], path: Path, flaws: Flaws) -> dict[int, str]:
     categories: dict[int, str] = {}
-    for position, category in enumerate(_list(content, "categories", path)):
-        where = f"{path}: category {_id(category, position)}"
-        category_id, name = _fields(category, {"id": int, "name": str}, where)
+    for position, category in enumerate(entries(content, "categories", path)):
+        where = f"{path}: category {entry_name(category, position)}"
+        category_id, name = fields(category, {"id": int, "name": str}, where)
+        if name != name.strip():
+            flaws.add("names of categories had spaces around them, which were removed", where)
+            name = name.strip()
+        if not name:
+            raise UserError(f"{where}: its name is empty; write the class there")
         if category_id in categories or name in categories.values():
             raise UserError(f"{where}: its id or its name {name!r} is there twice; remove one")
         categories[category_id] = name
@@ -110,72 +74,104 @@ def _read_categories(content: dict[str, Any], path: Path) -> dict[int, str]:
     return categories
 
 
-def _read_images(content: dict[str, Any], path: Path, folder: Path) -> dict[Any, dict[str, Any]]:
-    """Read the images by their ids, in the order of the ids, as Detectron2 does."""
+def _read_images(
+    content: dict[str, Any], path: Path, folder: Path, flaws: Flaws
+) -> dict[Any, dict[str, Any]]:
+    """Read the images by their ids, in the order of the ids if there is one, as Detectron2 does."""
     records: dict[Any, dict[str, Any]] = {}
-    for position, image in enumerate(_list(content, "images", path)):
-        where = f"{path}: image {_id(image, position)}"
-        image_id, file_name = _fields(image, {"id": (int, str), "file_name": str}, where)
+    files: set[str] = set()
+    for position, image in enumerate(entries(content, "images", path)):
+        where = f"{path}: image {entry_name(image, position)}"
+        image_id, file_name = fields(image, {"id": (int, str), "file_name": str}, where)
         if image_id in records:
             raise UserError(f"{where}: this id is there twice; remove one")
+        file = str(folder / file_name)
+        if os.path.normpath(file) in files:
+            flaws.add("images have the file of another image", where)
+        files.add(os.path.normpath(file))
         records[image_id] = {
-            "file_name": str(folder / file_name),
+            "file_name": file,
             "image_id": image_id,
-            "height": image.get("height"),
-            "width": image.get("width"),
+            "height": _read_size(image.get("height")),
+            "width": _read_size(image.get("width")),
             "source": str(path),
         }
     if not records:
         raise UserError(f'{path}: "images" is empty; list the images there')
-    return dict(sorted(records.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+    try:
+        return dict(sorted(records.items(), key=lambda item: item[0]))
+    except TypeError:  # numbers and texts have no order
+        return records
 
 
-def _read_annotation(
-    annotation: Any, where: str, records: dict[Any, Any], categories: dict[int, str]
-) -> tuple[Any, dict[str, Any]]:
-    image_id, category_id, bbox = _fields(
-        annotation, {"image_id": (int, str), "category_id": int, "bbox": list}, where
-    )
-    if image_id not in records:
-        raise UserError(f'{where}: image_id {image_id!r} is not in "images"; add it there')
-    if category_id not in categories:
-        raise UserError(f'{where}: category_id {category_id} is not in "categories"; add it there')
-    if len(bbox) != 4 or not all(_is_finite(value) for value in bbox):
-        raise UserError(
-            f"{where}: bbox is {bbox}; write four finite numbers, [x, y, width, height]"
+def _read_size(value: Any) -> int | None:
+    """A side in pixels; None if it is not known. The image itself tells its true size."""
+    is_number = isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value.strip())
+    return int(value) if is_number else value or None
+
+
+class _AnnotationReader:
+    """Reads the annotations of a file."""
+
+    def __init__(
+        self,
+        images: dict[Any, Any],
+        categories: dict[int, str],
+        skeleton: Skeleton | None,
+        flaws: Flaws,
+    ):
+        """Set the other content of the file, and the flaws, which the reader counts."""
+        self.images, self.categories = images, categories
+        self.skeleton, self.flaws = skeleton, flaws
+
+    def read(self, annotation: Any, where: str) -> tuple[Any, dict[str, Any]]:
+        """Read an annotation.
+
+        Returns:
+            The id of the image, and the annotation in the form of `Records`.
+        """
+        image_id, category_id, bbox = fields(
+            annotation, {"image_id": (int, str), "category_id": int, "bbox": list}, where
         )
-    x, y, width, height = map(float, bbox)
-    # Some tools write "ignore" in place of COCO's "iscrowd".
-    iscrowd = int(bool(annotation.get("iscrowd")) or bool(annotation.get("ignore")))
-    mask = _read_mask(annotation.get("segmentation"))
-    return image_id, {
-        **({"segmentation": mask} if mask else {}),
-        "category": categories[category_id],
-        "bbox": [x, y, x + width, y + height],
-        "bbox_mode": BoxMode.XYXY_ABS,
-        "iscrowd": iscrowd,
-    }
+        if image_id not in self.images:
+            raise UserError(f'{where}: image_id {image_id!r} is not in "images"; add it there')
+        if category_id not in self.categories:
+            raise UserError(
+                f'{where}: category_id {category_id} is not in "categories"; add it there'
+            )
+        box = {
+            "category": self.categories[category_id],
+            "bbox": self._read_box(bbox, where),
+            "bbox_mode": BoxMode.XYXY_ABS,
+            # Some tools write "ignore" in place of COCO's "iscrowd".
+            "iscrowd": int(
+                _truth(annotation, "iscrowd", where) or _truth(annotation, "ignore", where)
+            ),
+        }
+        mask, flaw = read_mask(annotation.get("segmentation"))
+        if flaw:
+            self.flaws.add(flaw, where)
+        if mask:
+            box["segmentation"] = mask
+        if self.skeleton:
+            values, number = annotation.get("keypoints"), len(self.skeleton.names)
+            box["keypoints"] = read_keypoints(values, number, where)
+        elif annotation.get("keypoints"):
+            self.flaws.add("annotations have keypoints that no category names; left out", where)
+        return image_id, box
+
+    def _read_box(self, bbox: list[Any], where: str) -> list[float]:
+        if len(bbox) != 4 or not all(map(is_finite, bbox)):
+            raise UserError(
+                f"{where}: bbox is {reprlib.repr(bbox)}; write four finite numbers, "
+                "[x, y, width, height]"
+            )
+        x, y, width, height = map(float, bbox)
+        return in_order([x, y, x + width, y + height], self.flaws, where)
 
 
-def _read_mask(segmentation: Any) -> Any:
-    """Read a mask: compressed RLE, or the list of valid polygons; None if it is neither."""
-    if isinstance(segmentation, dict) and isinstance(segmentation.get("size"), list):
-        is_raw = isinstance(segmentation.get("counts"), list)
-        return (
-            mask_util.frPyObjects(segmentation, *segmentation["size"]) if is_raw else segmentation
-        )
-    if not isinstance(segmentation, list):
-        return None
-    return [
-        polygon
-        for polygon in segmentation
-        if isinstance(polygon, list)
-        and len(polygon) >= 6
-        and len(polygon) % 2 == 0
-        and all(_is_finite(value) for value in polygon)
-    ]
-
-
-def _is_finite(value: Any) -> bool:
-    # math.isfinite raises an error for an int that is too large for a float.
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+def _truth(annotation: dict[str, Any], key: str, where: str) -> bool:
+    truth = parse_truth(annotation.get(key))
+    if truth is None:
+        raise UserError(f'{where}: "{key}" is {reprlib.repr(annotation[key])}; write 0 or 1')
+    return truth

@@ -12,7 +12,9 @@ from detectron2.data import DatasetMapper, detection_utils
 from detectron2.structures import BoxMode
 
 from apdet.data.augmentation import evaluation_augmentation, training_augmentation
-from apdet.data.clean import IMAGE_ERRORS, unreadable
+from apdet.data.clean import unreadable
+from apdet.data.image import CHANNELS, read_image
+from apdet.errors import ArgumentError, UserError
 
 
 class BoxMapper(DatasetMapper):
@@ -24,9 +26,20 @@ class BoxMapper(DatasetMapper):
 
         Args:
             drop_by_centre: whether to drop a box whose centre is outside the crop, as SSD does.
-            kwargs: the arguments of Detectron2's ``DatasetMapper``.
+            kwargs: the arguments of Detectron2's ``DatasetMapper``, except those for proposals.
+
+        Raises:
+            UserError: the image format is unknown, or proposals are asked for.
         """
         super().__init__(**kwargs)
+        if self.image_format not in CHANNELS:
+            raise _error(
+                "{image_format} is {value!r}; choose one of {choices}",
+                value=self.image_format,
+                choices=", ".join(CHANNELS),
+            )
+        if self.proposal_topk is not None:
+            raise _error("{precomputed_proposal_topk} cannot be used: proposals are not loaded")
         self.drop_by_centre = drop_by_centre
 
     @classmethod
@@ -37,7 +50,11 @@ class BoxMapper(DatasetMapper):
             cfg: the config.
             is_train: whether the images are training images, which are augmented.
             resize: whether to resize test images.
+
+        Raises:
+            UserError: the config asks for something that this mapper does not do.
         """
+        _check_config(cfg)
         if is_train:
             augmentations = training_augmentation(cfg)
         else:
@@ -60,7 +77,8 @@ class BoxMapper(DatasetMapper):
         """Map a dataset dict to the input of the model; see Detectron2's ``DatasetMapper``.
 
         Raises:
-            UserError: the image is missing or broken, or differs in size from the dataset dict.
+            UserError: the image is missing or broken, differs in size from the dataset dict, or
+                cannot be augmented.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         image = self._read(dataset_dict)
@@ -68,7 +86,14 @@ class BoxMapper(DatasetMapper):
             dataset_dict.pop("annotations", None)
         boxes = _boxes(dataset_dict.get("annotations", []))
         aug_input = T.AugInput(image, boxes=boxes[~_crowd(dataset_dict)])
-        transforms = self.augmentations(aug_input)
+        try:
+            transforms = self.augmentations(aug_input)
+        except ValueError as error:
+            height, width = image.shape[:2]
+            raise UserError(
+                f"{dataset_dict['file_name']}: an image of {width} x {height} pixels cannot be "
+                f"augmented ({error}); remove it from the data set, or change the augmentation"
+            ) from error
         image = aug_input.image
         dataset_dict["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
         if "annotations" in dataset_dict:
@@ -76,17 +101,55 @@ class BoxMapper(DatasetMapper):
                 kept = _centre_is_inside(transforms.apply_box(boxes), *image.shape[:2])
                 annotations = zip(dataset_dict["annotations"], kept, strict=True)
                 dataset_dict["annotations"] = [a for a, is_kept in annotations if is_kept]
-            self._transform_annotations(dataset_dict, transforms, image.shape[:2])
+            try:
+                self._transform_annotations(dataset_dict, transforms, image.shape[:2])
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    f"{dataset_dict['file_name']}: to crop masks that are polygons, pip install "
+                    "shapely; or train without crops (INPUT.CROP.ENABLED, INPUT.SSD_AUGMENTATION)"
+                ) from error
         return dataset_dict
 
     def _read(self, dataset_dict: dict) -> np.ndarray:
         file_name = dataset_dict["file_name"]
+        image = read_image(file_name, self.image_format, bits=dataset_dict.get("bits"))
         try:
-            image = detection_utils.read_image(file_name, format=self.image_format)
             detection_utils.check_image_size(dataset_dict, image)
-        except (*IMAGE_ERRORS, detection_utils.SizeMismatchError) as error:
+        except detection_utils.SizeMismatchError as error:
             raise unreadable(file_name, error) from error
         return image
+
+
+def _error(template: str, **values: object) -> ArgumentError:
+    return ArgumentError("BoxMapper", template, **values)
+
+
+def _check_config(cfg: CfgNode) -> None:
+    """Refuse a config that asks for something that `BoxMapper` does not do."""
+    channels = CHANNELS.get(cfg.INPUT.FORMAT)
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        if channels not in (None, len(cfg.MODEL[key])):
+            raise UserError(
+                f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}, so images have {channels} channels, but "
+                f"MODEL.{key} has {len(cfg.MODEL[key])} values; give one for each channel"
+            )
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise UserError("MODEL.LOAD_PROPOSALS is True, but proposals are not loaded; set it False")
+    if cfg.MODEL.META_ARCHITECTURE in ("SemanticSegmentor", "PanopticFPN"):
+        raise UserError(
+            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, but semantic "
+            "segmentation is not trained; choose a detector"
+        )
+    for part, refused in (
+        ("PROPOSAL_GENERATOR", "RRPN"),
+        ("ANCHOR_GENERATOR", "RotatedAnchorGenerator"),
+        ("ROI_HEADS", "RROIHeads"),
+    ):
+        name = cfg.MODEL[part].NAME
+        if name == refused:
+            raise UserError(
+                f"MODEL.{part}.NAME is {name!r}, but rotated boxes are not trained; change it"
+            )
 
 
 def _boxes(annotations: list[dict]) -> np.ndarray:

@@ -4,7 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from apdet.data.class_names import ClassNumbers
 from apdet.data.clean import clean
+from apdet.data.flaws import Flaws
+from apdet.data.keypoints import Skeleton
 from apdet.errors import ArgumentError
 
 
@@ -17,6 +20,7 @@ class Records(NamedTuple):
     images: list[dict[str, Any]]
     class_names: list[str]  # in the order of COCO's ids, or in natural order
     category_ids: dict[int, str] | None  # {id in the COCO file: class name}; None without such ids
+    skeleton: Skeleton | None = None  # the keypoints of the objects; None without keypoints
 
     @property
     def annotated(self) -> bool:
@@ -37,6 +41,9 @@ def natural_sorted(names: Iterable[str]) -> list[str]:
 def to_dataset_dicts(records: Records, class_names: Sequence[str], name: str) -> list[dict]:
     """Make Detectron2's dataset dicts: number the classes, and clean boxes and image sizes.
 
+    A class that is not in ``class_names`` is taken for the only one whose name differs in nothing
+    but case, spaces, hyphens or underscores. A warning counts its boxes.
+
     Args:
         records: the content of the annotation files. It is not changed.
         class_names: the classes in order; the index of a class becomes its ``category_id``.
@@ -45,29 +52,37 @@ def to_dataset_dicts(records: Records, class_names: Sequence[str], name: str) ->
     Raises:
         UserError: a class is not in ``class_names``, or `clean` refuses an image or a box.
     """
-    index = {class_name: i for i, class_name in enumerate(class_names)}
+    numbers, flaws = ClassNumbers(class_names), Flaws()
     dicts = []
     for record in records.images:
         image = {**record}
         if "annotations" in record:
             image["annotations"] = [
-                _numbered(annotation, index, record["source"])
+                _numbered(annotation, numbers, record["source"], flaws)
                 for annotation in record["annotations"]
             ]
         dicts.append(image)
-    return clean(dicts, name)
+    cleaned = clean(dicts, flaws)
+    flaws.log(name)
+    return cleaned
 
 
-def _numbered(annotation: dict[str, Any], index: dict[str, int], source: str) -> dict[str, Any]:
+def _numbered(
+    annotation: dict[str, Any], numbers: ClassNumbers, source: str, flaws: Flaws
+) -> dict[str, Any]:
     numbered = {**annotation}
     category = numbered.pop("category")
-    if category not in index:
+    number = numbers.find(category)
+    if number is None:
         raise ArgumentError(
             "to_dataset_dicts",
             "{source}: class {category!r} is not one of the classes {classes}; correct the file, "
             "or list all classes in {class_names}",
             source=source,
             category=category,
-            classes=list(index),
+            classes=numbers.class_names,
         )
-    return {**numbered, "category_id": index[category]}
+    class_name = numbers.class_names[number]
+    if category != class_name:
+        flaws.add(f"boxes of {category!r} are taken for the class {class_name!r}", source)
+    return {**numbered, "category_id": number}

@@ -1,32 +1,30 @@
 """Registers data sets in Detectron2's catalogs."""
 
 import difflib
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from apdet.data.builtin import register_voc
-from apdet.data.coco import read_coco
-from apdet.data.records import Records, to_dataset_dicts
-from apdet.data.voc import read_voc, split_ids
+from apdet.data.builtin import declare_unannotated, register_voc
+from apdet.data.class_names import warn_of_empty_classes, warn_of_similar_names
+from apdet.data.entries import FORMS, check_entries, data_set_names
+from apdet.data.entry_reader import Reader, entry_readers
+from apdet.data.records import to_dataset_dicts
 from apdet.errors import ArgumentError, UserError
 
-_LAYOUTS = (
-    {"format", "root", "split"},
-    {"format", "images", "annotations"},
-    {"format", "json", "images"},
-)
-_FORMS = (
-    "{name, format: voc, root, split}, {name, format: voc, images, annotations} or "
-    "{name, format: coco, json, images}"
-)
+logger = logging.getLogger(__name__)
+
 _ours: set[str] = set()
 
 
-def register(entries: Any, *, train: Sequence[str], test: Sequence[str]) -> list[str]:
+def register(
+    entries: Any, *, train: Sequence[str], test: Sequence[str], val: Sequence[str] = ()
+) -> list[str]:
     """Register data sets and PASCAL VOC, and check the data sets in use.
 
     All registered data sets share one list of classes: the ``classes`` of an entry, or else the
@@ -37,9 +35,12 @@ def register(entries: Any, *, train: Sequence[str], test: Sequence[str]) -> list
         entries: a list of mappings with the key ``name`` and one of these sets of keys:
             ``format: voc``, ``root`` and ``split``; ``format: voc``, ``images`` and
             ``annotations``; ``format: coco``, ``json`` and ``images``. Each may also have
-            ``classes``, a list of names. See datasets/README.md.
+            ``classes``, a list of names; ``annotated: false`` if it has no ground truth; ``bits``,
+            see `read_image`; and ``split: {fraction: 0.2, seed: 0}``, which registers the data sets
+            ``<name>_train`` and ``<name>_val``, see `divide`. See datasets/README.md.
         train: names of the data sets to train on, from ``entries`` or known to Detectron2.
         test: names of the data sets to test on.
+        val: names of the data sets to validate on.
 
     Returns:
         The names of the classes, which all data sets in use share; empty if none is in use.
@@ -48,60 +49,43 @@ def register(entries: Any, *, train: Sequence[str], test: Sequence[str]) -> list
         UserError: an entry has wrong keys, annotations cannot be read, or a name is unknown.
     """
     register_voc()
-    entries = _checked(entries)
-    readers = {entry["name"]: cache(partial(_read, entry)) for entry in entries}
+    declare_unannotated()
+    lists = {"train": train, "val": val, "test": test}
+    for argument, names in lists.items():
+        _check_list(argument, names)
+    entries = check_entries(entries, taken=set(DatasetCatalog) - _ours)
+    readers: dict[str, Reader] = {}
+    for entry in entries:
+        readers.update(entry_readers(entry))
     class_names = _class_names(entries, readers, list(train))
     for entry in entries:
-        _register(entry, readers[entry["name"]], class_names)
-    used = [*train, *test]
-    for name in used:
-        _check_name(name)
-        if name in readers:
-            DatasetCatalog.get(name)  # raises its errors now, not at the evaluation
+        for name in data_set_names(entry):
+            _register(name, entry, readers[name], class_names)
+    for argument, names in lists.items():
+        for name in names:
+            _check_name(argument, name)
+            if name in readers:
+                DatasetCatalog.get(name)  # raises its errors now, not at the evaluation
+    used = [*train, *val, *test]
     _check_classes(used)
+    _warn_of_classes(class_names, [name for name in train if name in readers])
+    _log_overlaps(lists, readers)
     return list(MetadataCatalog.get(used[0]).thing_classes) if used else []
 
 
-def _checked(entries: Any) -> list[dict[str, Any]]:
-    if not isinstance(entries, list | tuple):
-        raise _error("{entries} is no list; give a list of {forms}")
-    names: set[str] = set()
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise _error("{entries} has {entry!r}; an entry is one of {forms}", entry=entry)
-        name, keys = entry["name"], set(entry) - {"name", "classes"}
-        is_known = keys in _LAYOUTS and entry["format"] == ("coco" if "json" in keys else "voc")
-        is_path = all(isinstance(entry[key], str) for key in keys - {"split"})
-        if not (is_known and is_path) or not isinstance(entry.get("classes", []), list | tuple):
-            raise _error(
-                "{entries}: the entry {name!r} has {entry}; an entry is one of {forms}, each with "
-                "or without classes: [...]",
-                name=name,
-                entry=entry,
-            )
-        classes = [str(c) for c in entry.get("classes", [])]
-        if len(set(classes)) < len(classes):
-            raise _error(
-                "{entries}: the classes of {name!r} repeat one: {classes}; name each once",
-                name=name,
-                classes=classes,
-            )
-        if name in names or (name in DatasetCatalog and name not in _ours):
-            raise _error("{entries}: the name {name!r} is taken; choose another", name=name)
-        names.add(name)
-    return list(entries)
+def _check_list(argument: str, names: Any) -> None:
+    is_list = isinstance(names, list | tuple)
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise _error(
+            f"{{{argument}}} is {{names!r}}; give a list of names of data sets", names=names
+        )
 
 
-def _read(entry: dict[str, Any]) -> Records:
-    if entry["format"] == "coco":
-        return read_coco(entry["json"], entry["images"])
-    if "split" not in entry:
-        return read_voc(entry["images"], entry["annotations"])
-    root = entry["root"]
-    if not os.path.isdir(root):
-        raise UserError(f"{root}: no such folder; correct `root` of {entry['name']!r}")
-    ids = split_ids(root, entry["split"])
-    return read_voc(os.path.join(root, "JPEGImages"), os.path.join(root, "Annotations"), ids=ids)
+def training_classes(dataset_names: Sequence[str]) -> list[str]:
+    """The classes of the first of some registered data sets; empty if they are not known."""
+    if not dataset_names:
+        return []
+    return list(MetadataCatalog.get(dataset_names[0]).get("thing_classes", []))
 
 
 def _class_names(entries: list[dict], readers: dict, train: list[str]) -> list[str]:
@@ -123,32 +107,42 @@ def _class_names(entries: list[dict], readers: dict, train: list[str]) -> list[s
     return list(dict.fromkeys(c for name in sources for c in readers[name]().class_names))
 
 
-def _register(entry: dict[str, Any], reader: Any, class_names: Sequence[str]) -> None:
-    name = entry["name"]
+def _register(name: str, entry: dict[str, Any], read: Reader, class_names: Sequence[str]) -> None:
     if name in _ours:
         DatasetCatalog.pop(name, None)
         MetadataCatalog.pop(name, None)
     _ours.add(name)
-    DatasetCatalog.register(name, cache(lambda: to_dataset_dicts(reader(), class_names, name)))
-    records = reader()
+    DatasetCatalog.register(name, cache(partial(_dicts, name, read, class_names, entry)))
+    records = read()
     metadata = MetadataCatalog.get(name)
     metadata.set(
         thing_classes=list(class_names),
         evaluator_type=entry["format"],
         annotated=records.annotated,
+        declared_unannotated=not entry.get("annotated", True),
     )
+    if records.skeleton:
+        names, pairs, lines = records.skeleton
+        metadata.set(keypoint_names=names, keypoint_flip_map=pairs, keypoint_connection_rules=lines)
     ids = {c: i for i, c in (records.category_ids or {}).items()}
     if set(class_names) <= set(ids):
         # With this map, the evaluator writes its results with the category ids of the file.
         metadata.thing_dataset_id_to_contiguous_id = {ids[c]: k for k, c in enumerate(class_names)}
 
 
-def _check_name(name: str) -> None:
+def _dicts(
+    name: str, read: Reader, class_names: Sequence[str], entry: dict[str, Any]
+) -> list[dict[str, Any]]:
+    dicts = to_dataset_dicts(read(), class_names, name)
+    return [{**image, "bits": entry["bits"]} for image in dicts] if "bits" in entry else dicts
+
+
+def _check_name(argument: str, name: str) -> None:
     if name not in DatasetCatalog:
         close = difflib.get_close_matches(name, DatasetCatalog.keys(), n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else "."
         raise _error(
-            "{train} or {test} names {name!r}, which is no data set{hint} "
+            f"{{{argument}}} names {{name!r}}, which is no data set{{hint}} "
             "Register your own in {entries}, as {forms}",
             name=name,
             hint=hint,
@@ -182,5 +176,42 @@ def _check_classes(used: Sequence[str]) -> None:
             )
 
 
+def _warn_of_classes(class_names: Sequence[str], train: Sequence[str]) -> None:
+    """Warn of classes with almost the same name, and of those without a box to train on."""
+    count = Counter(
+        class_names[box["category_id"]]
+        for name in train
+        for image in _get(name)
+        for box in image.get("annotations", [])
+    )
+    if count:
+        num_boxes, names = {name: count[name] for name in class_names}, ", ".join(train)
+        warn_of_similar_names(num_boxes, names)
+        warn_of_empty_classes(num_boxes, names)
+
+
+def _log_overlaps(lists: dict[str, Sequence[str]], readers: dict[str, Reader]) -> None:
+    """Log data sets that are named twice, and tests on images that are trained on."""
+    for argument, names in lists.items():
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            logger.warning(f"{', '.join(repeated)}: named more than once in the list {argument}")
+    train = lists["train"]
+    # Other data sets are not read here, because that can take long.
+    trained = {image["file_name"] for name in train if name in readers for image in _get(name)}
+    for name in dict.fromkeys([*lists["val"], *lists["test"]]):
+        files = [image["file_name"] for image in _get(name)] if name in readers else []
+        shared = sum(file in trained for file in files)
+        if shared or name in train:
+            logger.warning(
+                f"{name}: {shared or 'all'} of its images are also trained on, so its results do "
+                "not tell how the detector does on new images"
+            )
+
+
+def _get(name: str) -> list[dict[str, Any]]:
+    return DatasetCatalog.get(name)
+
+
 def _error(template: str, **values: object) -> ArgumentError:
-    return ArgumentError("register", template, forms=_FORMS, **values)
+    return ArgumentError("register", template, forms=FORMS, **values)

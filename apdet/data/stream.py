@@ -3,12 +3,15 @@
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 
 import numpy as np
 import torch
 from detectron2.data.samplers import TrainingSampler
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
+
+from apdet.signals import obey_main_process_alone
 
 
 def derived_seed(*numbers: int) -> int:
@@ -52,6 +55,12 @@ class ResumableSampler(TrainingSampler):
                 batch.clear()
 
 
+@cache
+def _prepare_worker() -> None:
+    """Called for each image: Detectron2's loader takes no function that prepares its workers."""
+    obey_main_process_alone()
+
+
 class StreamDataset(Dataset):
     """Maps the images of a stream with random numbers that depend only on the position."""
 
@@ -66,6 +75,8 @@ class StreamDataset(Dataset):
         self.images, self.mapper, self.seed = images, mapper, seed
 
     def __getitem__(self, drawn: tuple[int, int]) -> dict:
+        if get_worker_info() is not None:
+            _prepare_worker()
         position, index = drawn
         # StepSeeder passes the rank of a process in place of -1, so the two seeds always differ.
         seed = derived_seed(self.seed, position, -1)

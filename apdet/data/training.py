@@ -1,102 +1,16 @@
-"""Loads the images that a detector is trained on, and builds their batches."""
+"""Builds the batches that a detector is trained on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from detectron2.config import CfgNode, configurable
-from detectron2.data import DatasetFromList, MetadataCatalog, build_detection_train_loader
-from detectron2.data.build import (
-    filter_images_with_only_crowd_annotations,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetFromList, build_detection_train_loader
 from detectron2.utils import comm
 
 from apdet.data.stream import ResumableSampler, StreamDataset
+from apdet.data.training_images import training_dicts
 from apdet.errors import ArgumentError
 
-
-def _from_config(cfg: CfgNode) -> dict:
-    return {
-        "names": cfg.DATASETS.TRAIN,
-        "filter_empty": cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        "train_on_difficult": cfg.DATASETS.TRAIN_ON_DIFFICULT,
-        "mask_format": cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None,
-    }
-
-
-@configurable(from_config=_from_config)
-def training_dicts(
-    names: Sequence[str],
-    *,
-    filter_empty: bool = True,
-    train_on_difficult: bool = False,
-    mask_format: str | None = None,
-) -> list[dict]:
-    """Load the dataset dicts of the data sets to train on.
-
-    ``training_dicts(cfg)`` takes the arguments from a config.
-
-    Args:
-        names: the names of registered data sets.
-        filter_empty: whether to leave out images without a box to train on. Boxes that COCO marks
-            as crowds are never trained on.
-        train_on_difficult: whether to train on boxes that VOC marks as difficult.
-        mask_format: "polygon" or "bitmask" if masks are trained, else None.
-
-    Raises:
-        UserError: no data set is named, a data set is not annotated, or no data set has a box. If
-            masks are trained: an object has no mask, or ``mask_format`` is "polygon" but a mask is
-            run-length encoded.
-    """
-    names = list(names)
-    if not names:
-        raise _error("{names} is empty; name the data sets to train on")
-    bare = [name for name in names if not MetadataCatalog.get(name).get("annotated", True)]
-    if bare:
-        raise _error("{names} {bare} has no annotated box to train on; take it out", bare=bare)
-    dicts = get_detection_dataset_dicts(names, filter_empty=False)
-    if not any(image.get("annotations") for image in dicts):
-        raise _error("{names} {value} has no annotated box to train on", value=names)
-    if train_on_difficult:
-        dicts = [_with_difficult(image) for image in dicts]
-    if filter_empty:
-        dicts = filter_images_with_only_crowd_annotations(dicts)
-    if not dicts:
-        raise _error("{names} {value} has only boxes that are difficult or crowds", value=names)
-    if mask_format:
-        for image in dicts:
-            _check_masks(image, mask_format)
-    return dicts
-
-
-def _error(template: str, **values: object) -> ArgumentError:
-    return ArgumentError("training_dicts", template, **values)
-
-
-def _check_masks(image: dict, mask_format: str) -> None:
-    file_name = image["file_name"]
-    masks = [box.get("segmentation") for box in image["annotations"] if not box.get("iscrowd")]
-    if not all(masks):
-        # The argument that turns masks on belongs to the mapper.
-        raise ArgumentError(
-            "BoxMapper",
-            "{file_name}: an object has no mask, but {use_instance_mask} is True; add the mask to "
-            "the annotations, or set {use_instance_mask} to False",
-            file_name=file_name,
-        )
-    if mask_format == "polygon" and not all(isinstance(mask, list) for mask in masks):
-        raise _error(
-            "{file_name}: a mask is run-length encoded; set {mask_format} to 'bitmask'",
-            file_name=file_name,
-        )
-
-
-def _with_difficult(image: dict) -> dict:
-    # Our loader sets iscrowd on difficult boxes, and Detectron2 leaves out boxes with iscrowd.
-    annotations = [
-        {**box, "iscrowd": 0} if box.get("difficult") else box for box in image["annotations"]
-    ]
-    return {**image, "annotations": annotations}
+__all__ = ["check_batch_size", "resumable_train_loader", "training_dicts"]
 
 
 def resumable_train_loader(

@@ -11,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from apdet.checkpoint.run_folder import holds_run
 from apdet.errors import UserError
 from apdet.report.comparison import METRICS
 from apdet.report.curves import Curve, read_curves
 from apdet.report.results import write_json
+from apdet.signals import SIGNALS, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +48,10 @@ class Outcome(NamedTuple):
     """The outcome of a training."""
 
     metrics: dict[str, float]  # in percent, by the names in METRICS; empty if the training failed
-    curve: Curve  # AP over iterations
+    curve: Curve  # AP over iterations, on the validation set if there is one
     seconds: float | None  # None if the training was resumed
     finished_before: bool = False  # whether an earlier call ran the training
+    val_ap: float | None = None  # on the validation set; None without one
 
 
 class Comparison:
@@ -67,6 +70,8 @@ class Comparison:
                 the folder of the run, and must resume if it was interrupted.
         """
         self.out, self.train_arguments = out, train_arguments
+        self._running: list[subprocess.Popen] = []
+        self._is_stopped = False
 
     def log_file(self, run: Run) -> Path:
         """The file with the output of a training."""
@@ -77,15 +82,24 @@ class Comparison:
 
         Raises:
             UserError: a folder holds a training with other arguments, or a training was killed.
+            Stopped: a signal asked this process to end. The trainings have ended with a checkpoint.
         """
         with ThreadPoolExecutor(jobs) as pool:
             futures = {pool.submit(self._train, run): run for run in runs}
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
-            except BaseException:  # also Ctrl-C: start no more trainings
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, Stopped):
+                    self._stop_trainings(error)
                 raise
+
+    def _stop_trainings(self, stopped: Stopped) -> None:
+        """Let the trainings that run now end with a checkpoint. Ctrl-C has reached them already."""
+        self._is_stopped, stopped.note = True, "; call again to go on"
+        for process in list(self._running):
+            process.terminate()
 
     def _train(self, run: Run) -> Outcome:
         folder, arguments = run.folder(self.out), self.train_arguments(run)
@@ -99,7 +113,7 @@ class Comparison:
         if "seconds" in state:
             return read_outcome(folder, state["seconds"])._replace(finished_before=True)
         # A training that was interrupted before its first checkpoint starts from the beginning.
-        is_resumed = (folder / "last_checkpoint").is_file()
+        is_resumed = holds_run(folder)
         write_json(state_file, {"command": arguments})
         start = time.monotonic()
         self._call_train(run, arguments)
@@ -111,9 +125,15 @@ class Comparison:
     def _call_train(self, run: Run, arguments: list[str]) -> None:
         command = [sys.executable, "-m", "apdet.cli", "train", *arguments]
         with open(self.log_file(run), "a") as log:
-            return_code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
-        if return_code < 0:
-            raise UserError(f"{run} was killed (signal {-return_code}); call again to go on")
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._running.append(process)
+            if self._is_stopped:
+                process.terminate()
+            return_code = process.wait()
+            self._running.remove(process)
+        signum = -return_code if return_code < 0 else return_code - 128
+        if return_code < 0 or signum in SIGNALS:
+            raise UserError(f"{run} was killed (signal {signum}); call again to go on")
 
 
 def _read_state(state_file: Path) -> dict[str, Any]:
@@ -142,25 +162,37 @@ def _read_state(state_file: Path) -> dict[str, Any]:
 
 
 def read_outcome(folder: Path, seconds: float | None) -> Outcome:
-    """Read the outcome of a training from its folder. Only the first test set counts."""
+    """Read the outcome of a training from its folder: on the first test and validation set."""
     try:
         report = json.loads((folder / "results.json").read_text())
-        results = report["results"]
-        results = results if "bbox" in results else results[report["test_sets"][0]]
-        metrics = {name: results["bbox"][name] for name in METRICS}
+        val_sets = report.get("validation_sets", [])
+        test_set, *_ = report["test_sets"] or val_sets
+        metrics = {name: _result(report, test_set, name) for name in METRICS}
+        val_ap = _result(report, val_sets[0], "AP") if val_sets else None
         curves = read_curves(folder / "metrics.json")
     except (OSError, KeyError, ValueError):
         return Outcome({}, ([], []), seconds)
-    metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
-    keys = [key for key in curves if key == "bbox/AP" or key.endswith("/bbox/AP")]
-    return Outcome(metrics, curves[keys[0]] if keys else ([], []), seconds)
+    names = ("bbox/AP", f"{(val_sets or [test_set])[0]}/bbox/AP")
+    curve = next((curves[name] for name in names if name in curves), ([], []))
+    return Outcome(metrics, curve, seconds, val_ap=val_ap)
+
+
+def _result(report: dict[str, Any], data_set: str, name: str) -> float:
+    """A result of a data set, whose name is in ``results.json`` only if there are several."""
+    results = report["results"]
+    value = results.get(data_set, results)["bbox"][name]
+    return math.nan if value is None else value
 
 
 def best_base_lr(variant: Variant, outcomes: dict[Run, Outcome]) -> float:
-    """The learning rate of a variant with the highest AP. Failed trainings come last."""
+    """The learning rate of a variant with the highest AP. Failed trainings come last.
+
+    The AP is that on the validation set. Without one, the test set serves.
+    """
 
     def ap(run: Run) -> float:
-        ap = outcomes[run].metrics.get("AP", math.nan)
+        outcome = outcomes[run]
+        ap = outcome.metrics.get("AP", math.nan) if outcome.val_ap is None else outcome.val_ap
         return -math.inf if math.isnan(ap) else ap
 
     return max((run for run in outcomes if run.variant == variant), key=ap).base_lr

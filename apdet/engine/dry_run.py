@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from apdet.checkpoint import Checkpointer, resolve_weights_classes
 from apdet.config.plan import TestSet, TrainingPlan
+from apdet.engine.evaluation_check import check_evaluation, log_validation
 from apdet.engine.model import build_model
+from apdet.engine.result_keys import evaluated_sets
 from apdet.modeling.cls_loss import cls_loss_name
 from apdet.modeling.contract import match_anchors, num_classes_of
 
@@ -36,6 +38,8 @@ def dry_run(plan: TrainingPlan) -> dict[str, str]:
 
 def _try_out(plan: TrainingPlan) -> dict[str, str]:
     dicts = plan.load_train_dicts()
+    check_evaluation(plan)
+    log_validation(plan)
     model = build_model(plan)
     Checkpointer(
         model,
@@ -62,7 +66,7 @@ def _try_out(plan: TrainingPlan) -> dict[str, str]:
         **{key: f"{value.item():.4f}" for key, value in losses.items()},
         **{
             f"first image of {test_set.name}": f"{_num_detections(model, test_set)} detections"
-            for test_set in plan.test_sets
+            for test_set in evaluated_sets(plan)
         },
         "peak memory": f"{_peak_memory(plan.device) / 2**30:.1f} GiB",
     }

@@ -5,6 +5,7 @@ import logging
 from torch import nn
 
 from apdet.config.plan import TrainingPlan
+from apdet.engine.prediction_check import check_predictions
 from apdet.modeling.cls_loss import cls_loss_name
 from apdet.modeling.tta import with_test_time_augmentation
 
@@ -15,13 +16,14 @@ def build_model(plan: TrainingPlan) -> nn.Module:
     """Build the model and move it to its device.
 
     Raises:
-        UserError: the model cannot be built, or the plan tests on several scales but the model
-            cannot.
+        UserError: the model cannot be built; it does not predict what is measured; or the plan
+            tests on several scales but the model cannot.
     """
     with plan.naming_keys():
         model = plan.build_model()
         if plan.multi_scale:
             add_multi_scale_testing(plan, model)  # raises its errors before the training
+        check_predictions(plan, model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(
         "%s with %s, %s trained parameters",

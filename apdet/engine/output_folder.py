@@ -1,21 +1,32 @@
-"""Checks the folder that a training writes to."""
+"""Checks the folder that a training writes to, and locks it against a second training."""
 
+import fcntl
+import logging
 import os
+import socket
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
+from detectron2.utils import comm
+
+from apdet.checkpoint.run_folder import holds_run, remove_stale_files
 from apdet.errors import ArgumentError
 
+logger = logging.getLogger(__name__)
 
-def check_output_dir(folder: str, *, may_hold_a_run: bool, create: bool) -> None:
-    """Check that a folder is writable, and that no earlier training would be overwritten.
+
+def check_output_dir(folder: str, *, create: bool) -> None:
+    """Check that a folder is writable.
 
     Args:
         folder: the folder, which need not exist.
-        may_hold_a_run: whether the folder may hold a training already.
         create: whether to make the folder.
 
     Raises:
-        ArgumentError: the folder is not writable, or it holds a training and must not.
+        ArgumentError: the folder is not writable.
     """
     try:
         existing = os.path.abspath(folder)
@@ -31,10 +42,68 @@ def check_output_dir(folder: str, *, may_hold_a_run: bool, create: bool) -> None
             folder=folder,
             error=error,
         ) from error
-    if not may_hold_a_run and os.path.exists(os.path.join(folder, "last_checkpoint")):
-        raise ArgumentError(
-            "TrainingPlan",
-            "{output_dir} {folder} holds a training already: go on with it by --resume, "
-            "or set {output_dir} to another folder",
-            folder=folder,
-        )
+
+
+@contextmanager
+def owning(folder: str, *, may_hold_a_run: bool) -> Iterator[None]:
+    """In this context, this training is the only one that writes to a folder.
+
+    The main process holds a lock on the file ``lock``, which the operating system releases when the
+    process dies. It also removes the files that a killed training left incomplete. All processes of
+    the training must enter.
+
+    Args:
+        folder: the folder, which exists.
+        may_hold_a_run: whether the folder may hold checkpoints already.
+
+    Raises:
+        ArgumentError: another training writes to the folder, or it holds a training and must not.
+    """
+    lock, problem = None, ""
+    if comm.is_main_process():
+        lock, problem = _acquire(os.path.join(folder, "lock"))
+        if not problem and not may_hold_a_run and holds_run(folder):
+            problem = "holds a training already: go on with it by --resume"
+    try:
+        problem = comm.all_gather(problem)[0]
+        if problem:
+            raise ArgumentError(
+                "TrainingPlan",
+                "{output_dir} {folder} {problem}, or set {output_dir} to another folder",
+                folder=folder,
+                problem=problem,
+            )
+        if comm.is_main_process():
+            remove_stale_files(folder)
+        yield
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def _acquire(path: str) -> tuple[IO[str] | None, str]:
+    """Lock a file.
+
+    Returns:
+        The open file, and the reason why it could not be locked, or "". On a file system without
+        locks both are empty.
+    """
+    file = open(path, "a+")  # noqa: SIM115  it stays open as long as the training runs
+    # A data-loader worker must not keep the lock when its training is killed.
+    os.register_at_fork(after_in_child=file.close)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        return None, f"is in use by another training, {owner}: wait until it ends"
+    except OSError as error:
+        file.close()
+        logger.warning(f"{path} cannot be locked ({error}): start no second training in its folder")
+        return None, ""
+    file.truncate(0)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"process {os.getpid()} on {socket.gethostname()}, started at {now}\n")
+    file.flush()
+    return file, ""

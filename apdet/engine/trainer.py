@@ -2,25 +2,30 @@
 
 import logging
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, TrainerBase
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from torch import nn
 
 from apdet.checkpoint import Checkpointer, resolve_weights_classes
 from apdet.config.plan import TrainingPlan
 from apdet.config.yaml_plan import plan_from_yaml
+from apdet.engine.checkpointing import PeriodicCheckpointer
 from apdet.engine.evaluation import report
+from apdet.engine.evaluation_check import check_evaluation, log_validation
 from apdet.engine.hooks import build_hooks
+from apdet.engine.learning_rate import LRScheduler, build_scheduler
+from apdet.engine.loop import run_loop
+from apdet.engine.messages import divergence, how_to_go_on
 from apdet.engine.mixed_precision import build_stepper
 from apdet.engine.model import build_model
 from apdet.engine.seeding import StepSeeder
-from apdet.errors import ArgumentError
+from apdet.signals import Stopped, StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +41,13 @@ class Trainer(TrainerBase):
         results: the results of the last evaluation, see :func:`apdet.engine.evaluation.evaluate`.
     """
 
-    def __init__(self, plan: TrainingPlan | CfgNode):
+    def __init__(self, plan: TrainingPlan | CfgNode, *, stop: StopRequest | None = None):
         """Build all parts of the training.
 
         Args:
             plan: the plan, or a YAML config whose data sets are registered.
+            stop: whether a signal asks the training to end, see :func:`apdet.signals.stop_signals`.
+                None: signals keep the effect that they have.
 
         Raises:
             UserError: a part of the training cannot be built.
@@ -50,9 +57,15 @@ class Trainer(TrainerBase):
         self.seeder = StepSeeder(plan.seed if plan.seed >= 0 else comm.shared_random_seed())
         self.start_iter, self.max_iter = 0, plan.schedule.max_iter
         self.results: dict[str, Any] = {}
+        self.stop = stop or StopRequest()
         with plan.naming_keys():
+            check_evaluation(plan)
+            log_validation(plan)
             self._trainer = self._build_stepper()
-            self.scheduler = plan.build_lr_scheduler(self._trainer.optimizer)
+            self.scheduler = build_scheduler(
+                plan.build_lr_scheduler, self.optimizer, max_iter=self.max_iter
+            )
+            self._schedule = LRScheduler(scheduler=self.scheduler)
             self.checkpointer = Checkpointer(
                 self.model,
                 plan.output_dir,
@@ -65,10 +78,11 @@ class Trainer(TrainerBase):
                 build_hooks(
                     plan,
                     model=self.model,
-                    scheduler=self.scheduler,
+                    schedule=self._schedule,
                     checkpointer=self.checkpointer,
                     seeder=self.seeder,
                     results=self.results,
+                    stop=self.stop,
                 )
             )
 
@@ -106,8 +120,7 @@ class Trainer(TrainerBase):
         """
         with self.plan.naming_keys():
             self.checkpointer.resume_or_load(self.plan.weights.path, resume=resume)
-        if resume and self.checkpointer.has_checkpoint():
-            self.start_iter = self.iter + 1
+        if self.start_iter > 0:
             self._trainer.reset_data_loader(
                 lambda: self.plan.build_train_loader(
                     seed=self.seeder.seed, start_iter=self.start_iter
@@ -121,28 +134,23 @@ class Trainer(TrainerBase):
             The results of the last evaluation.
 
         Raises:
-            UserError: the loss or a weight is NaN or infinite.
+            UserError: the loss or a weight is NaN or infinite, or a file cannot be written.
+            Stopped: a signal asked the training to end. Its last checkpoint is written.
         """
         with self.plan.naming_keys():
             try:
-                super().train(self.start_iter, self.max_iter)
+                run_loop(self, self.stop)
             except FloatingPointError as error:
-                raise self._divergence(error) from error
+                last = self.checkpointer.get_checkpoint_file()
+                raise divergence(error, iteration=self.iter, checkpoint=last) from error
+            except Stopped as stopped:
+                periodic = next(h for h in self._hooks if isinstance(h, PeriodicCheckpointer))
+                stopped.note = how_to_go_on(finished=self._last_iter, saved=periodic.saved_iter)
+                raise
         logger.info("Training is done.")
-        report(self.plan, self.results)
-        if self.plan.expected_results and comm.is_main_process():
-            verify_results(self.plan.config, self.results)
+        with self.plan.naming_keys():
+            report(self.plan, self.results)
         return self.results
-
-    def _divergence(self, error: FloatingPointError) -> ArgumentError:
-        return ArgumentError(
-            "TrainingPlan",
-            "iteration {iteration}: {error}. Last good checkpoint: {last}. "
-            "Try a lower {base_lr}, or {clip_gradients}",
-            iteration=self.iter,
-            error=error,
-            last=self.checkpointer.get_checkpoint_file() or "none yet",
-        )
 
     def run_step(self) -> None:
         """Make one step of the optimizer."""
@@ -150,12 +158,24 @@ class Trainer(TrainerBase):
         self._trainer.run_step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The iteration and the state of the optimizer and the hooks."""
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        """The last finished iteration, and the state of the optimizer and the hooks."""
+        state = {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        return {**state, "iteration": self._last_iter}
+
+    @property
+    def _last_iter(self) -> int:
+        """The last finished iteration, or the one of the present step."""
+        return min(self.iter, self.max_iter - 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the result of `state_dict`."""
+        """Load the result of `state_dict`, but keep the schedule and the settings of the plan."""
         super().load_state_dict(state_dict)
+        # Up to 0.2, a best checkpoint from after the training counted one iteration too many.
+        if state_dict.get("hooks", {}).get("LRScheduler", {}).get("last_epoch") == self.iter:
+            self.iter -= 1
+        self.start_iter = self.iter + 1
         # apdet 0.1 saved trainings of Python configs without the key "_trainer".
         stepper = state_dict.get("_trainer", state_dict)
-        self._trainer.load_state_dict({k: v for k, v in stepper.items() if k != "hooks"})
+        stepper = {key: value for key, value in stepper.items() if key != "hooks"}
+        load = partial(self._trainer.load_state_dict, stepper)
+        self._schedule.resume(self.optimizer, load, num_steps=self.start_iter)

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
 from apdet.errors import UserError
+from apdet.evaluation.coco import PREDICTIONS
 from apdet.evaluation.matching import Detections
 from apdet.evaluation.predictions import read_predictions
 
@@ -39,7 +40,7 @@ def write_submission(dataset_name: str, folder: str | os.PathLike, method: str) 
             written.
     """
     metadata = MetadataCatalog.get(dataset_name)
-    predictions = Path(folder) / "coco_instances_results.json"
+    predictions = Path(folder) / PREDICTIONS
     coco_set = _coco_test_set(metadata)
     is_voc = metadata.get("year") is not None and not metadata.get("annotated", True)
     if not is_voc and coco_set is None:
@@ -72,7 +73,7 @@ def _write_coco(predictions: Path, name: str) -> Path:
 
 
 def _write_voc(predictions: Path, metadata: Metadata) -> Path:
-    image_ids = {image["image_id"] for image in DatasetCatalog.get(metadata.name)}
+    image_ids = [image["image_id"] for image in DatasetCatalog.get(metadata.name)]
     detections = read_predictions(predictions, metadata, image_ids)
     year, split = metadata.year, metadata.split
     path = predictions.with_name(f"results_VOC{year}_{split}.tar.gz")

@@ -64,6 +64,11 @@ def voc_average_precision(
     return result
 
 
+def voc_metric_names(class_names: Iterable[str]) -> list[str]:
+    """The names of the metrics of `VOCEvaluator`."""
+    return ["mAP50_11point", "mAP50_area", *(f"AP50_area-{name}" for name in class_names)]
+
+
 class VOCEvaluator(DatasetEvaluator):
     """Measures VOC's AP at IoU 0.5, in percent, on any data set in Detectron2's catalogs."""
 

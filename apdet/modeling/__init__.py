@@ -16,7 +16,7 @@ except ImportError as error:
 
 from apdet.modeling.backbones.vgg import SSDVGG16
 from apdet.modeling.cls_loss import ClsLoss
-from apdet.modeling.contract import AnchorMatches, Detector
+from apdet.modeling.contract import AnchorMatches, ClassLayer, Detector
 from apdet.modeling.dense import RankingDenseDetector
 from apdet.modeling.matcher import OverlapMatcher
 from apdet.modeling.ranking_fcos import RankingFCOS
@@ -34,6 +34,7 @@ __all__ = [
     "SSD",
     "SSDVGG16",
     "AnchorMatches",
+    "ClassLayer",
     "ClsLoss",
     "DefaultBoxGenerator",
     "Detector",

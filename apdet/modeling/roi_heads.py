@@ -12,6 +12,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from apdet.errors import UserError
+from apdet.modeling.class_layers import roi_class_layers
 from apdet.modeling.cls_loss import ClsLoss
 
 
@@ -92,7 +93,9 @@ class RankingOutputLayers(FastRCNNOutputLayers):
 class RankingROIHeads(StandardROIHeads):
     """Detectron2's heads of Faster, Mask and Keypoint R-CNN with :class:`RankingOutputLayers`."""
 
-    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"  # see apdet.modeling.contract
+    # See apdet.modeling.contract.
+    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    class_layers = property(roi_class_layers)
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -106,7 +109,9 @@ class RankingROIHeads(StandardROIHeads):
 class RankingCascadeROIHeads(CascadeROIHeads):
     """Detectron2's heads of Cascade R-CNN with a :class:`RankingOutputLayers` in each stage."""
 
-    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"  # see apdet.modeling.contract
+    # See apdet.modeling.contract.
+    num_classes_key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    class_layers = property(roi_class_layers)
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:

@@ -64,7 +64,7 @@ def plot_comparison(rows: Sequence[Mapping[str, Any]], out_png: Path) -> None:
         axes.fill_between(
             iterations, mean - deviation, mean + deviation, color=line.get_color(), alpha=0.15
         )
-    axes.set(xlabel="iteration", ylabel="AP (%)", title="AP on the test set")
+    axes.set(xlabel="iteration", ylabel="AP (%)", title="AP during the training")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,28 +1,26 @@
 """Draws detections and ground truth on images of a data set."""
 
 import logging
-import math
 import os
 import textwrap
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
-from apdet.evaluation.matching import Detections, Objects, read_objects
-from apdet.evaluation.operating_point import best_f1_threshold
-from apdet.evaluation.predictions import read_predictions
+from apdet.data.image import read_image
+from apdet.evaluation.matching import Objects
+from apdet.report.selection import read_evaluated, score_text, select
 from apdet.report.tile import DETECTION_COLOR, GROUND_TRUTH_COLOR, IGNORED_COLOR, draw_tile
+
+__all__ = ["draw_detections", "score_text"]
 
 logger = logging.getLogger(__name__)
 
-TOP_K = 5  # detections per image if no threshold can be chosen
 MAX_COLUMNS = 4
 MIN_WIDTH = 700
 GAP, CAPTION, LINE, LEGEND = 12, 20, 22, 44  # pixels
@@ -36,13 +34,15 @@ def draw_detections(
     *,
     num_images: int = 12,
     score_threshold: float | None = None,
+    validation: tuple[str, str | os.PathLike] | None = None,
 ) -> Path | None:
     """Draw evenly spaced images of a data set with their detections and ground truth.
 
     A detector trained by ranking does not give probabilities, so no fixed threshold suits all. By
-    default the picture shows the detections above the threshold with the best F1 on this data set
-    (see `best_f1_threshold`). Without ground truth to choose a threshold, it shows the detections
-    with the highest scores of each image. The title says which detections are shown.
+    default the picture shows the detections above the threshold with the best F1 on the validation
+    set, or on this data set if there is none (see `best_f1_threshold`). Without ground truth to
+    choose a threshold, it shows the detections with the highest scores of each image. The title
+    says which detections are shown.
 
     Args:
         dataset_name: the name of a registered data set.
@@ -50,6 +50,7 @@ def draw_detections(
         out_png: the picture to write.
         num_images: the maximum number of images.
         score_threshold: show the detections with at least this score. None: the default, see above.
+        validation: the name of the validation set, and its predictions.
 
     Returns:
         The path of the picture. None if there are no images or no predictions; no picture is
@@ -66,15 +67,15 @@ def draw_detections(
         logger.warning(f"{dataset_name}: no images to draw")
         return None
     metadata = MetadataCatalog.get(dataset_name)
-    objects = read_objects(dataset_dicts)
-    detections = read_predictions(predictions_json, metadata, set(objects))
-    detections, title = _select(detections, objects, score_threshold)
+    found = read_evaluated(dataset_name, predictions_json)
+    objects = found.objects
+    detections, title = select(found, score_threshold=score_threshold, validation=validation)
 
     shown = _evenly_spaced(dataset_dicts, num_images)
     tiles, captions = [], []
     for image in shown:
         image_id = image["image_id"]
-        pixels = read_image(image["file_name"], format="RGB")
+        pixels = read_image(image["file_name"], "RGB", bits=image.get("bits"))
         tiles.append(
             draw_tile(pixels, detections.get(image_id), objects[image_id], metadata.thing_classes)
         )
@@ -88,46 +89,6 @@ def draw_detections(
 def _evenly_spaced(items: list[Any], num: int) -> list[Any]:
     num = min(num, len(items))
     return [items[i * len(items) // num] for i in range(num)]
-
-
-def _select(
-    detections: dict[Hashable, Detections],
-    objects: dict[Hashable, Objects],
-    score_threshold: float | None,
-) -> tuple[dict[Hashable, Detections], str]:
-    """Select the detections to show, and write a title that says which they are."""
-    if score_threshold is not None:
-        threshold, title = score_threshold, f"detections with score ≥ {score_threshold}"
-    elif (best := best_f1_threshold(detections, objects)) is not None:
-        threshold, f1 = best
-        title = (
-            f"detections with score ≥ {score_text(threshold)}, "
-            f"where F1 at IoU 0.5 is best ({f1:.2f})"
-        )
-    else:
-        top = {image_id: _top_k(detected) for image_id, detected in detections.items()}
-        return top, f"the {TOP_K} best detections of each image"
-    above = {image_id: _above(detected, threshold) for image_id, detected in detections.items()}
-    return above, title
-
-
-def score_text(score: float) -> str:
-    """Format a score with two significant digits of its distance to 0 or 1.
-
-    A ranking loss may give scores that are all very close to 0 or 1.
-    """
-    distance = min(score, 1 - score)
-    return f"{score:.{1 - math.floor(math.log10(distance))}f}" if distance > 0 else f"{score:g}"
-
-
-def _top_k(detections: Detections) -> Detections:
-    order = np.argsort(-detections.scores, kind="stable")[:TOP_K]
-    return Detections(*(values[order] for values in detections))
-
-
-def _above(detections: Detections, threshold: float) -> Detections:
-    keep = detections.scores >= threshold
-    return Detections(*(values[keep] for values in detections))
 
 
 def _compose(

@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from apdet import __version__
 from apdet.errors import UserError
 from apdet.evaluation.build import inference_folder
+from apdet.evaluation.coco import PREDICTIONS
 from apdet.evaluation.submission import write_submission
 from apdet.report.curves import plot_curves
 from apdet.report.pictures import draw_detections
@@ -24,19 +25,23 @@ def write_report(
     results: Mapping[str, Any] | None,
     *,
     test_sets: Sequence[str],
+    val_sets: Sequence[str] = (),
     tta: bool = False,
     method: str = "apdet",
 ) -> list[Path]:
     """Write ``results.json``, ``curves.png``, ``detections.png`` and the submission archives.
 
-    The picture shows detections on the first test set. Predictions on a test set without public
-    annotations are packed for its evaluation server. A file that cannot be made is logged and left
-    out, for example because the training was not evaluated. Only the main process writes.
+    The picture shows detections on the first test set, above the score threshold that is best on
+    the first validation set. If there are only test sets or only validation sets, these serve for
+    both. Predictions on a test set without public annotations are packed for its evaluation server.
+    A file that cannot be made is logged and left out, for example because the training was not
+    evaluated. Only the main process writes.
 
     Args:
         output_dir: the folder of the training.
         results: the results of the last evaluation, as Detectron2 returns them.
         test_sets: the names of registered data sets.
+        val_sets: the names of the validation sets.
         tta: whether there are also predictions with test-time augmentation.
         method: the name of the detector in submission archives, in letters and digits.
 
@@ -50,13 +55,24 @@ def write_report(
         return []
     folder, test_sets = Path(output_dir), list(test_sets)
     paths: list[Path | None] = [
-        write_results(folder, results or {}, test_sets=test_sets, apdet=__version__),
+        write_results(
+            folder,
+            results or {},
+            test_sets=test_sets,
+            validation_sets=list(val_sets),
+            apdet=__version__,
+        ),
         _make_or_log(plot_curves, folder / "metrics.json", folder / "curves.png"),
     ]
-    if test_sets:
-        predictions = Path(inference_folder(folder, test_sets[0]), "coco_instances_results.json")
+    predictions = {
+        name: Path(inference_folder(folder, name), PREDICTIONS) for name in (*test_sets, *val_sets)
+    }
+    for shown in list(predictions)[:1]:
         picture = folder / "detections.png"
-        paths.append(_make_or_log(draw_detections, test_sets[0], predictions, picture))
+        validation = (val_sets[0], predictions[val_sets[0]]) if val_sets else None
+        paths.append(
+            _make_or_log(draw_detections, shown, predictions[shown], picture, validation=validation)
+        )
     for with_tta in (False, True) if tta else (False,):
         for name in test_sets:
             predicted = inference_folder(folder, name, tta=with_tta)
@@ -64,10 +80,10 @@ def write_report(
     return [path for path in paths if path is not None]
 
 
-def _make_or_log(make: Callable[..., Path | None], *args: Any) -> Path | None:
+def _make_or_log(make: Callable[..., Path | None], *args: Any, **options: Any) -> Path | None:
     """Make one file and log any error, because a picture must not end a long training."""
     try:
-        return make(*args)
+        return make(*args, **options)
     except UserError as error:
         logger.warning(f"{make.__name__}: {error}")
     except Exception:

@@ -32,6 +32,7 @@ datasets = {
         {"name": "digits_test", "format": "voc", "root": _digits, "split": "test"},
     ],
     "train": ["digits_train"],
+    "val": [],  # chooses model_best.pth; empty: the test sets do
     "test": ["digits_test"],
 }
 
@@ -119,7 +120,7 @@ dataloader.test = L(build_detection_test_loader)(
     num_workers=0,
 )
 dataloader.evaluator = L(build_evaluator)(
-    dataset_name="${datasets.test.0}",  # a LazyConfig has one test set
+    dataset_name="${datasets.test.0}",  # stands for each test and validation set in turn
     output_folder="${train.output_dir}/inference/${datasets.test.0}",
 )
 

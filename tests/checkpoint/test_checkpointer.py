@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from apdet.checkpoint.checkpointer import Checkpointer, load_array_pickle
+from apdet.checkpoint import Checkpointer, load_array_pickle
 from apdet.errors import UserError
 
 
@@ -102,15 +102,6 @@ def test_another_class_count_is_an_error_that_lists_the_weights(tmp_path):
     torch.testing.assert_close(target["backbone"].weight.data, saved["backbone.weight"])
 
 
-def test_another_architecture_is_an_error_that_lists_the_weights(tmp_path):
-    other = nn.ModuleDict({"stem": nn.Linear(2, 2)})
-    Checkpointer(other, str(tmp_path)).save("other")
-    with pytest.raises(UserError, match="lacks") as error:
-        Checkpointer(model()).load(str(tmp_path / "other.pth"))
-    assert "backbone.weight" in str(error.value)
-    assert "stem.weight" in str(error.value)
-
-
 def test_a_backbone_alone_starts_a_training_but_cannot_be_evaluated(tmp_path):
     backbone = nn.ModuleDict({"backbone": nn.Linear(4, 5)})
     Checkpointer(backbone, str(tmp_path)).save("backbone")
@@ -139,9 +130,8 @@ def test_an_interrupted_save_leaves_the_former_checkpoint(tmp_path, monkeypatch)
     checkpointer = Checkpointer(module, str(tmp_path))
     checkpointer.save("model")
 
-    def half_a_file(data, path):
-        with open(path, "wb") as file:
-            file.write(b"PK half")
+    def half_a_file(data, file):
+        file.write(b"PK half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", half_a_file)

@@ -102,17 +102,6 @@ def test_weights_of_unknown_classes_are_loaded_as_they_are(cfg, tmp_path):
     torch.testing.assert_close(logits(new), logits(old))
 
 
-def test_weights_to_resume_from_or_to_evaluate_are_loaded_as_they_are(cfg, tmp_path):
-    old = build(cfg, OLD)
-    path = save(old, tmp_path, OLD)
-    arguments = {"classes": OLD[::-1], "weights_classes": OLD}
-    resumed, evaluated = build(cfg, OLD, seed=1), build(cfg, OLD, seed=2)
-    Checkpointer(resumed, str(tmp_path), **arguments).resume_or_load("", resume=True)
-    Checkpointer(evaluated, **arguments).load(path, strict=True)
-    torch.testing.assert_close(logits(resumed), logits(old))
-    torch.testing.assert_close(logits(evaluated), logits(old))
-
-
 def test_a_pickle_of_the_model_zoo_is_taken_over_by_its_data_set(cfg, tmp_path):
     register_voc()
     coco, voc = (
@@ -221,7 +210,7 @@ def test_declared_classes_that_do_not_fit_are_an_error(
 def test_declared_classes_need_a_classification_layer(cfg, tmp_path):
     model = nn.ModuleDict({"backbone": nn.Linear(4, 5)})
     path = save(model, tmp_path)
-    with pytest.raises(ArgumentError, match="a ModuleDict does not name its classification layer"):
+    with pytest.raises(ArgumentError, match="a ModuleDict does not name its layers with rows"):
         Checkpointer(model, classes=NEW, weights_classes=OLD).load(path)
     Checkpointer(model, classes=NEW).load(save(model, tmp_path, OLD))
     # The model has such a layer, but the weights have none.
@@ -294,10 +283,84 @@ def test_a_foreign_file_may_hold_anything_by_the_name_of_classes(cfg, tmp_path):
 
 @pytest.mark.parametrize(("theirs", "warns"), [(["cat", "dog"], False), (["dog", "cat"], True)])
 def test_classes_that_are_told_apart_by_their_order_are_warned_of(caplog, theirs, warns):
-    cfg = load_config(CONFIGS / "digits" / "faster_rcnn_ap.yaml", ["MODEL.DEVICE", "cpu"])
-    model = build_model(cfg)
-    weights = model.state_dict()
+    model = nn.ModuleDict({"head": nn.Linear(4, 2)})
     transfer_class_weights(
-        weights, model, theirs, ["cat", "dog"], declared=False, allow_mismatch=False
+        model.state_dict(), model, theirs, ["cat", "dog"], declared=False, allow_mismatch=False
     )
     assert ("by their order" in caplog.text) == warns
+
+
+def two_stage(classes, *options, loss="ap_loss", seed=0):
+    """A small Mask R-CNN whose box predictor and masks have rows for each class."""
+    torch.manual_seed(seed)
+    cfg = load_config(CONFIGS / "digits" / "faster_rcnn_ap.yaml", [*SMALL_RCNN.split(), *options])
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.CLS_LOSS.NAME = len(classes), loss
+    model = build_model(cfg)
+    for predictor in model.roi_heads.box_predictor, model.roi_heads.mask_head.predictor:
+        for weight in predictor.parameters():
+            nn.init.normal_(weight)
+    return model
+
+
+SMALL_RCNN = """MODEL.DEVICE cpu MODEL.FPN.OUT_CHANNELS 16 MODEL.RESNETS.WIDTH_PER_GROUP 8
+    MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.RES2_OUT_CHANNELS 16
+    MODEL.ROI_BOX_HEAD.FC_DIM 16 MODEL.MASK_ON True MODEL.ROI_MASK_HEAD.CONV_DIM 8"""
+
+
+@pytest.mark.parametrize("loss", ["ap_loss", "ohem_loss"])
+def test_boxes_and_masks_of_a_shared_class_are_kept_in_two_stage_detectors(tmp_path, loss):
+    old, new = (two_stage(c, loss=loss, seed=i) for i, c in enumerate((OLD, NEW)))
+    Checkpointer(old, str(tmp_path), classes=OLD).save("old")
+    initial = {key: weight.clone() for key, weight in new.state_dict().items()}
+    Checkpointer(new, classes=NEW).load(str(tmp_path / "old.pth"))
+    theirs, ours = old.roi_heads, new.roi_heads
+    for k, name in enumerate(NEW):
+        for layer, rows in (
+            ("box_predictor.cls_score", 1),
+            ("box_predictor.bbox_pred", 4),
+            ("mask_head.predictor", 1),
+        ):
+            own = ours.get_submodule(layer).weight[rows * k : rows * (k + 1)]
+            if name in SHARED:
+                i = OLD.index(SHARED[name])
+                expected = theirs.get_submodule(layer).weight[rows * i : rows * (i + 1)]
+            else:
+                expected = initial[f"roi_heads.{layer}.weight"][rows * k : rows * (k + 1)]
+            torch.testing.assert_close(own, expected, msg=f"{layer}: {name}")
+    if loss == "ohem_loss":
+        scores = [heads.box_predictor.cls_score.bias for heads in (ours, theirs)]
+        torch.testing.assert_close(scores[0][-1], scores[1][-1])
+
+
+def test_only_the_layer_that_means_something_else_starts_anew(tmp_path, caplog):
+    old, new = two_stage(OLD, loss="ohem_loss"), two_stage(OLD, loss="ap_loss", seed=1)
+    Checkpointer(old, str(tmp_path), classes=OLD).save("old")
+    path = str(tmp_path / "old.pth")
+    with pytest.raises(ArgumentError, match=r"its 5 logits for 4 classes are with a background"):
+        Checkpointer(new, classes=OLD[::-1]).load(path)
+    initial = new.roi_heads.box_predictor.cls_score.weight.clone()
+    Checkpointer(new, classes=OLD[::-1], allow_mismatch=True).load(path)
+    theirs, ours = old.roi_heads, new.roi_heads
+    assert torch.equal(ours.box_predictor.cls_score.weight, initial)
+    expected = theirs.box_predictor.bbox_pred.bias.view(4, 4).flip(0)
+    assert torch.equal(ours.box_predictor.bbox_pred.bias.view(4, 4), expected)
+    assert torch.equal(ours.mask_head.predictor.bias, theirs.mask_head.predictor.bias.flip(0))
+    assert caplog.text.count("starts anew: its 5 logits") == 1
+
+
+def test_rows_that_only_happen_to_be_as_many_are_not_taken_for_classes(tmp_path):
+    def detector(num_anchors, classes):
+        model = nn.ModuleDict(
+            {"classifier": nn.Linear(4, num_anchors * len(classes)), "neck": nn.Linear(4, 4)}
+        )
+        model.class_layer = "classifier"
+        model.cls_loss = ClsLoss(loss="ap_loss", num_classes=len(classes))
+        return model
+
+    path = save(detector(1, OLD), tmp_path, OLD)
+    new = detector(2, OLD[:2])
+    with pytest.raises(ArgumentError, match=r"4 rows of classifier\.weight do not fit 4 classes"):
+        Checkpointer(new, classes=OLD[:2]).load(path)
+    initial = new["classifier"].weight.clone()
+    Checkpointer(new, classes=OLD[:2], allow_mismatch=True).load(path)
+    assert torch.equal(new["classifier"].weight, initial)

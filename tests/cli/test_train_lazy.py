@@ -13,6 +13,7 @@ from apdet.cli.train import main
 from apdet.config import read_config
 from apdet.config.lazy import build, load_lazy_config
 from apdet.data.digits import CLASSES, write_digits
+from apdet.engine import Trainer
 from apdet.modeling import named_loss
 
 EXAMPLE = str(CONFIGS / "lazy" / "digits_retinanet_ap.py")
@@ -262,7 +263,7 @@ def test_several_scales_are_tested_after_the_training(config, output):
     [
         (["train.max_itr=3"], "the config has no train.max_itr; did you mean train.max_iter?"),
         (["modle.num_classes=3"], "the config has no modle.num_classes"),
-        (["train.max_iter"], "'train.max_iter' is no key=value of the config"),
+        (["train.max_iter"], "'train.max_iter' cannot be read as key=value"),
         (["train.max_iter=many"], "train.max_iter is 'many'; give a number"),
         (["model.gamma=3"], "model cannot be built: TypeError: .*'gamma'"),
         (["model.num_classes=3"], "num_classes=3, but the data sets have 10"),
@@ -281,7 +282,7 @@ def test_several_scales_are_tested_after_the_training(config, output):
         (["train.amp={enabled: true, precision: half}"], "train.amp.precision is 'half'"),
         (["train.init_checkpoint=gone.pth"], "gone.pth: no such checkpoint; see train.init_check"),
         (["train.output_dir=/dev/null/output"], "train.output_dir /dev/null/output cannot be"),
-        (["datasets.train=[digits_trian]"], "datasets.train or datasets.test names 'digits_trian'"),
+        (["datasets.train=[digits_trian]"], "datasets.train names 'digits_trian'"),
         (["--eval-only"], "--eval-only needs train.init_checkpoint, or --resume"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -313,7 +314,7 @@ def test_yaml_is_not_loaded_since_it_might_run_code(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(f"!!python/object/apply:os.mkdir [{tmp_path}/witness]")
     message = error_of(str(path))
-    assert "config.yaml: no Python config; tools/train_net.py is for those in YAML" in message
+    assert "config.yaml: not a Python config; tools/train_net.py takes YAML configs" in message
     assert not (tmp_path / "witness").exists()
 
 
@@ -332,3 +333,15 @@ def test_help_says_that_a_config_is_code(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "A Python config is run as code: use only files" in capsys.readouterr().out
+
+
+def test_a_learning_rate_that_is_given_on_a_resume_takes_effect(config):
+    run(config, "train.max_iter=2", "optimizer.lr=0.01")
+    trainer = Trainer(read_config(config, ["train.max_iter=4", "optimizer.lr=0.002"]).plan())
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 2
+    groups = trainer.optimizer.param_groups
+    assert {group["initial_lr"] for group in groups} == {0.002}
+    factor = trainer.plan.build_lr_scheduler(trainer.optimizer)(2 / 4)
+    assert [group["lr"] for group in groups] == [pytest.approx(0.002 * factor)] * len(groups)
+    assert all("momentum_buffer" in state for state in trainer.optimizer.state.values())

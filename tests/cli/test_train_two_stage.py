@@ -118,7 +118,7 @@ def test_masks_are_asked_for_where_there_are_none(config, digits):
     ]
     entries[0]["classes"] = CLASSES
     message = exit_message(train, config, "MODEL.MASK_ON", True, "DATASETS.REGISTER", entries)
-    assert "an object has no mask" in message
+    assert "an object has no usable mask" in message
     assert "MODEL.MASK_ON to False" in message
 
 

@@ -138,7 +138,7 @@ def test_code_on_the_command_line_is_just_a_string(tmp_path):
         ("SEED: many", [], r"c\.yaml: .*SEED"),
         ("SEED: [1", [], r"c\.yaml: not a safe YAML file"),
         ("- SEED", [], r"c\.yaml: a config file must hold a mapping"),
-        ("DATASETS: null", [], r"(?s)c\.yaml: .*for config key: DATASETS"),
+        ("DATASETS: null", [], r"c\.yaml: DATASETS is empty; give a mapping"),
         ("", [], r"c\.yaml: a config file must hold a mapping"),
         ("_BASE_: gone.yaml", [], r"gone\.yaml: no such config file"),
     ],

@@ -105,7 +105,7 @@ def coco(tmp_path):
 @pytest.fixture
 def flaws(caplog, monkeypatch):
     """A function that gives the warnings about flawed annotations so far."""
-    logger = logging.getLogger("apdet.data.clean")
+    logger = logging.getLogger("apdet.data.flaws")
     # Detectron2's setup_logger, which other tests call, keeps records from the root's handlers.
     monkeypatch.setattr(logger, "propagate", False)
     monkeypatch.setattr(logger, "handlers", [caplog.handler])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from coco_dicts import load_coco
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from hypothesis import given
@@ -8,7 +9,7 @@ from PIL import Image
 
 from apdet.data import clean as module
 from apdet.data.clean import clean, image_size
-from apdet.data.coco import load_coco
+from apdet.data.flaws import Flaws
 from apdet.data.voc import load_voc
 from apdet.errors import UserError
 
@@ -30,16 +31,49 @@ def test_boxes_outside_are_clipped_with_one_warning_that_counts_them(voc, flaws)
 
 
 def test_empty_boxes_are_dropped_with_one_warning_that_counts_them(coco, flaws):
-    coco.add(1, [(1, 5, 5, 0, 9), (1, 5, 5, -3, 9), (2, 5, 5, 3, 9), (1, 40, 0, 5, 5)])
+    coco.add(1, [(1, 5, 5, 0, 9), (2, 5, 5, 3, 9), (1, 40, 0, 5, 5)])
     coco.add(2, [(1, 0, -9, 5, 9)])
     one, two = load_coco(coco.write().json, coco.images)
     assert [a["category_id"] for a in one["annotations"]] == [1]
     assert boxes(one) == [[5, 5, 8, 14]]
     assert boxes(two) == []
+    empty, outside = flaws()
+    assert "1 boxes are empty and were dropped" in empty
+    assert "2 boxes are wholly outside their image and were dropped" in outside
+    assert all(str(coco.images / "1.png") in warning for warning in (empty, outside))
+
+
+def test_corners_in_the_wrong_order_are_put_right_and_counted(voc, coco, flaws):
+    voc.add("a", [("cat", 20, 5, 11, 15), ("cat", 11, 15, 20, 5), ("cat", 20, 15, 11, 5)])
+    coco.add(1, [(1, 20, 5, -10, 11), (1, 10, 16, 10, -11), (1, 20, 16, -10, -11)])
+    for (image,) in (load_voc(voc.images, voc.xml), load_coco(coco.write().json, coco.images)):
+        assert boxes(image) == 3 * [boxes(image)[0]]
+    assert boxes(image)[0] == [10, 5, 20, 16]
+    assert ["3 boxes have their corners in the wrong order" in w for w in flaws()] == [True, True]
+
+
+def test_fractions_of_the_image_are_refused(voc, coco, flaws):
+    voc.add("a", [("cat", 0.1, 0.25, 0.5, 0.75)]).add("b")
+    coco.add(1, [(1, 0.1, 0.25, 0.4, 0.5), (1, 0, 0, 1, 1)])
+    with pytest.raises(UserError, match=r"a\.xml: all boxes lie between 0 and 1.*write pixels"):
+        load_voc(voc.images, voc.xml)
+    with pytest.raises(UserError, match=r"instances\.json: all boxes .* fractions of the image"):
+        load_coco(coco.write().json, coco.images)
+    # One pixel in the corner is a box, and few thin boxes among others are only counted.
+    voc.annotate("a", [("cat", 1, 1, 1, 1)])
+    assert boxes(load_voc(voc.images, voc.xml)[0]) == [[0, 0, 1, 1]]
+    assert flaws() == []
+    coco.add(2, [(1, 2, 2, 9, 9)])
+    load_coco(coco.write().json, coco.images)
+    assert "1 boxes are narrower or lower than a pixel" in flaws()[0]
+
+
+def test_a_hint_is_given_if_most_boxes_reach_outside(coco, flaws):
+    corners = [(1, 10, 10, 35, 28), (1, 20, 12, 38, 20), (2, 3, 3, 9, 9)]
+    load_coco(coco.add(1, corners).write().json, coco.images)
     (warning,) = flaws()
-    assert "4 boxes" in warning
-    assert "dropped" in warning
-    assert str(coco.images / "1.png") in warning
+    assert "2 boxes reach outside" in warning
+    assert "[x0, y0, x1, y1] in place of [x, y, width, height]?" in warning
 
 
 def test_wrong_sizes_are_corrected_with_one_warning_that_counts_them(voc, flaws):
@@ -115,6 +149,7 @@ coordinates = st.floats(-1e6, 1e6) | st.integers(-5, 45).map(float)
 @given(st.lists(st.tuples(*[coordinates] * 4).map(list), max_size=5))
 def test_cleaned_boxes_lie_in_the_image_and_hold_what_they_held_of_it(found):
     width, height = 40, 30
+    found.append([0.0, 0.0, 40.0, 30.0])  # if all boxes are fractions, they are refused
     record = {
         "file_name": "a.jpg",
         "source": "a.xml",
@@ -126,7 +161,7 @@ def test_cleaned_boxes_lie_in_the_image_and_hold_what_they_held_of_it(found):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "image_size", lambda file_name: (width, height))
-        (image,) = clean([record], "boxes")
+        (image,) = clean([record], Flaws())
     points = np.random.default_rng(0).uniform(0, (width, height), (500, 2))
     kept = {a["number"]: a["bbox"] for a in image["annotations"]}
     for x0, y0, x1, y1 in kept.values():
@@ -148,8 +183,17 @@ def test_what_was_read_is_left_as_it_was(voc):
         "height": 1,
         "annotations": [box],
     }
-    (image,) = clean([record], "a")
+    (image,) = clean([record], Flaws())
     assert boxes(image) == [[0, 0, 5, 5]]
     assert record["annotations"] == [{"bbox": [-3.0, 0.0, 5.0, 5.0], "bbox_mode": box["bbox_mode"]}]
     assert (record["width"], record["source"]) == (1, "a.xml")
     assert "source" not in image
+
+
+def test_an_image_in_a_closed_folder_is_not_called_missing(monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refuse)
+    with pytest.raises(UserError, match=r"a\.png: cannot be read \(Permission denied\)"):
+        image_size("a.png")

@@ -1,12 +1,24 @@
 import json
 
+import numpy as np
 import pytest
+from coco_dicts import load_coco
+from detectron2.data.datasets.builtin_meta import (
+    COCO_PERSON_KEYPOINT_FLIP_MAP,
+    COCO_PERSON_KEYPOINT_NAMES,
+)
 from detectron2.data.datasets.coco import load_coco_json
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
-from apdet.data.coco import load_coco
+from apdet.data.coco import read_coco
+from apdet.data.masks import read_mask
 from apdet.errors import UserError
+
+bits = st.integers(0, 1)
 
 
 def load(coco, **kwargs):
@@ -78,6 +90,157 @@ def test_crowds_are_known_by_either_key(coco):
     assert [a["iscrowd"] for a in image["annotations"]] == [1, 0, 1]
 
 
+@pytest.mark.parametrize("key", ["iscrowd", "ignore"])
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [("0", 0), ("1", 1), ("false", 0), ("True", 1), (None, 0), ("", 0), (0.0, 0), (1.0, 1)],
+)
+def test_truth_values_are_read_as_they_are_meant(coco, key, value, crowd):
+    coco.add(1, [(1, 0, 0, 5, 5)])
+    coco.content["annotations"][0][key] = value
+    assert load(coco)[0]["annotations"][0]["iscrowd"] == crowd
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, -1, [0], {}])
+def test_what_is_not_a_truth_value_is_named(coco, value):
+    coco.add(1, [(1, 0, 0, 5, 5)])
+    coco.content["annotations"][0]["iscrowd"] = value
+    with pytest.raises(UserError, match=r'annotation of id 1: "iscrowd" is .*; write 0 or 1'):
+        load(coco)
+
+
+SIXTY = {"counts": [60, 1140], "size": [30, 40]}
+
+
+@pytest.mark.parametrize(
+    "rle",
+    [
+        {"size": [30, 40]},
+        {**SIXTY, "counts": [60, 1139]},
+        {**SIXTY, "counts": [60, 1141]},
+        {**SIXTY, "counts": [60, -60, 1200]},
+        {**SIXTY, "counts": [60.0, 1140.0]},
+        {**SIXTY, "counts": []},
+        {**SIXTY, "counts": None},
+        {**SIXTY, "counts": "é"},
+        {**SIXTY, "counts": "!"},
+        {**SIXTY, "counts": "lP0"},
+        {**SIXTY, "counts": "o" * 50},
+        {**SIXTY, "size": [30, 40, 1]},
+        {**SIXTY, "size": [-30, -40]},
+        {**SIXTY, "size": ["30", "40"]},
+        {**SIXTY, "size": [40, 30]},
+        {**SIXTY, "size": [60, 20]},
+        {**SIXTY, "size": [2**31, 2**31]},
+    ],
+)
+def test_a_malformed_run_length_encoding_is_dropped_and_counted(coco, rle, flaws):
+    coco.add(1, [(1, 0, 0, 5, 5), (1, 1, 1, 5, 5)])
+    for annotation, mask in zip(coco.content["annotations"], [rle, SIXTY], strict=True):
+        annotation["segmentation"] = mask
+    malformed, sound = load(coco)[0]["annotations"]
+    assert "segmentation" not in malformed
+    assert mask_util.area(sound["segmentation"]) == 1140
+    (warning,) = flaws()
+    assert "1 masks" in warning
+    assert "their boxes are kept" in warning
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=bits))
+def test_a_compressed_mask_is_taken_as_it_is(mask):
+    rle = mask_util.encode(np.asfortranarray(mask))
+    compressed = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+    assert read_mask(compressed) == (compressed, "")
+    height, width = mask.shape
+    for size in ([height + 1, width], [height, width + 1]):
+        assert read_mask({**compressed, "size": size})[0] is None
+
+
+@pytest.mark.parametrize("dropped", [[1, 1, 2, 2], [0, 0, 3e300, 0, 5, 5], [0, 0, 5, 0, 5, "5"]])
+def test_polygons_that_are_dropped_are_counted(coco, flaws, dropped):
+    coco.add(1, [(1, 0, 0, 5, 5)])
+    coco.content["annotations"][0]["segmentation"] = [[0, 0, 5, 0, 5, 5], dropped]
+    (annotation,) = load(coco)[0]["annotations"]
+    assert annotation["segmentation"] == [[0, 0, 5, 0, 5, 5]]
+    assert "1 polygons have fewer than three corners" in flaws()[0]
+
+
+def with_keypoints(coco):
+    coco.add(1, [(1, 0, 0, 9, 9), (1, 2, 2, 5, 5)])
+    names = ["nose", "left_eye", "right_eye"]
+    coco.content["categories"] = [
+        {"id": 1, "name": "cat", "keypoints": names, "skeleton": [[1, 2], [1, 3]]}
+    ]
+    coco.content["annotations"][0]["keypoints"] = [1, 2, 2, 3, 4, 1, 0, 0, 0]
+    return coco
+
+
+def test_keypoints_are_those_of_detectron2s_loader(coco):
+    ours = load(with_keypoints(coco))[0]["annotations"]
+    (theirs,) = load_coco_json(str(coco.json), str(coco.images))
+    assert ours[0]["keypoints"] == theirs["annotations"][0]["keypoints"]
+    assert ours[1]["keypoints"] == [0] * 9  # not labelled
+    names, pairs, lines = read_coco(coco.json, coco.images).skeleton
+    assert names == ["nose", "left_eye", "right_eye"]
+    assert pairs == [("left_eye", "right_eye")]
+    assert [line[:2] for line in lines] == [("nose", "left_eye"), ("nose", "right_eye")]
+
+
+def test_cocos_own_keypoints_have_the_pairs_of_detectron2(coco):
+    coco.add(1)
+    coco.content["categories"][0]["keypoints"] = list(COCO_PERSON_KEYPOINT_NAMES)
+    skeleton = read_coco(coco.write().json, coco.images).skeleton
+    assert skeleton.flip_pairs == list(COCO_PERSON_KEYPOINT_FLIP_MAP)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("annotations", {"keypoints": [1, 2, 2]}, "annotation of id 1: .*each of the 3 keypoints"),
+        ("annotations", {"keypoints": [None] * 9}, 'annotation of id 1: "keypoints" is'),
+        ("annotations", {"keypoints": "none"}, 'annotation of id 1: "keypoints" is'),
+        ("categories", {"keypoints": ["a", "a"]}, "write a list of different names"),
+        ("categories", {"keypoints": "abc"}, "write a list of different names"),
+        ("categories", {"skeleton": [[1, 9]]}, '"skeleton" .* numbers from 1 to 3'),
+        ("categories", {"skeleton": 3}, '"skeleton" .* numbers from 1 to 3'),
+    ],
+)
+def test_malformed_keypoints_are_named(coco, key, change, message):
+    with_keypoints(coco).content[key][0].update(change)
+    with pytest.raises(UserError, match=rf"instances\.json.*{message}"):
+        load(coco)
+
+
+def test_keypoints_without_names_are_counted(coco, flaws):
+    del with_keypoints(coco).content["categories"][0]["keypoints"]
+    assert "keypoints" not in load(coco)[0]["annotations"][0]
+    assert "1 annotations have keypoints that no category names" in flaws()[0]
+
+
+def test_spaces_around_the_names_of_categories_are_removed_and_counted(coco, flaws):
+    coco.content["categories"][0]["name"] = " cat "
+    assert read_coco(coco.add(1).write().json, coco.images).class_names == ["cat", "dog"]
+    assert "1 names of categories had spaces around them" in flaws()[0]
+
+
+@pytest.mark.parametrize("name", ["1.png", "./1.png", "../images/1.png"])
+def test_a_file_that_two_images_name_is_counted(coco, flaws, name):
+    coco.add(1).add(2).content["images"][1]["file_name"] = name
+    assert len(load(coco)) == 2
+    assert "1 images have the file of another image" in flaws()[0]
+
+
+def test_a_file_that_cannot_be_read_is_named(coco, monkeypatch):
+    coco.add(1).write()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(UserError, match=r"instances\.json: cannot be read \(Permission denied\)"):
+        read_coco(coco.json, coco.images)
+
+
 def test_a_file_without_annotations_gives_images_alone(coco):
     coco.add(1).add("b")
     del coco.content["annotations"]
@@ -86,6 +249,20 @@ def test_a_file_without_annotations_gives_images_alone(coco):
     assert not any("annotations" in image for image in images)
     coco.content["annotations"] = []
     assert [image["annotations"] for image in load(coco)] == [[], []]
+
+
+@pytest.mark.parametrize("width", ["21", " 21", "", None])
+def test_the_size_may_be_text(coco, flaws, width):
+    coco.add(1, size=(21, 13)).content["images"][0]["width"] = width
+    assert load(coco)[0]["width"] == 21
+    assert flaws() == []
+
+
+@pytest.mark.parametrize("width", ["x", "²", "9" * 5000, [21], 22])
+def test_a_size_that_is_not_the_images_is_counted(coco, flaws, width):
+    coco.add(1, size=(21, 13)).content["images"][0]["width"] = width
+    assert load(coco)[0]["width"] == 21
+    assert "1 images have another size than their annotations say" in flaws()[0]
 
 
 def test_missing_sizes_are_taken_from_the_images(coco, flaws):
@@ -179,3 +356,16 @@ def test_ids_of_images_are_those_of_the_file_for_the_evaluation_server(coco):
     ids = [image["image_id"] for image in load(coco)]
     assert ids == COCO(coco.json).getImgIds()
     assert json.loads(json.dumps(ids)) == ids
+
+
+def test_ids_of_two_kinds_keep_the_order_of_the_file(coco):
+    coco.add("b", [(1, 0, 0, 5, 5)]).add(1).add("a")
+    assert [image["image_id"] for image in load(coco)] == ["b", 1, "a"]
+
+
+@pytest.mark.parametrize("box", [(1, 90, 90, 5, 5), (1, 3, 3, 0, 5)])
+def test_a_file_of_which_no_box_is_left_is_named(coco, box):
+    with pytest.raises(
+        UserError, match=r"instances\.json: all 2 boxes are empty or wholly outside"
+    ):
+        load(coco.add(1, [box, box]).add(2))

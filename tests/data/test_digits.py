@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+from coco_dicts import load_coco
 from conftest import CONFIGS
 
-from apdet.data.coco import load_coco
 from apdet.data.digits import CLASSES, draw_image, main, split_sources, write_digits
 from apdet.data.voc import load_voc, split_ids
 from apdet.errors import UserError

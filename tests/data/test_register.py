@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import yaml
 from conftest import CONFIGS
@@ -6,6 +8,7 @@ from detectron2.data.datasets import pascal_voc
 
 from apdet.config import load_config
 from apdet.config.datasets import register_datasets
+from apdet.data.register import register
 from apdet.errors import UserError
 
 CLASS_NAMES = list(pascal_voc.CLASS_NAMES)
@@ -15,7 +18,7 @@ CLASS_NAMES = list(pascal_voc.CLASS_NAMES)
 def registered(tmp_path):
     """A function from entries, and other keys of DATASETS, to the config that registers them."""
 
-    def register(*entries, name="config.yaml", **keys):
+    def register_config(*entries, name="config.yaml", **keys):
         path = tmp_path / name
         path.write_text(yaml.safe_dump({"DATASETS": {"REGISTER": list(entries), **keys}}))
         cfg = load_config(path)
@@ -23,7 +26,7 @@ def registered(tmp_path):
         register_datasets(cfg)
         return cfg
 
-    return register
+    return register_config
 
 
 @pytest.fixture
@@ -33,6 +36,11 @@ def birds(voc):
     voc.add("c", [("10", 3, 3, 8, 8)]).split("train", "a", "b").split("test", "c")
     common = {"format": "voc", "root": "voc"}
     return [{"name": f"birds_{s}", "split": s, **common} for s in ("train", "test")]
+
+
+def registered_entries(entries, **lists):
+    """`register`, as a Python config calls it."""
+    return register(entries, **{"train": [], "test": [], **lists})
 
 
 def classes_of(name):
@@ -117,6 +125,27 @@ def test_registering_again_replaces_the_former(registered, birds, voc):
         ({"split": None}, "entry 'birds_train' has .*an entry is one of"),
         ({"name": None}, "an entry is one of"),
         ({"name": "birds_test"}, "'birds_test' is taken; choose another"),
+        ({"name": "../birds"}, r"'\.\./birds' cannot be the name of a folder; leave out slashes"),
+        ({"name": ".."}, "cannot be the name of a folder"),
+        ({"name": "birds "}, "cannot be the name of a folder.* spaces at its ends"),
+        ({"name": ""}, "cannot be the name of a folder"),
+        ({"name": "b" * 300}, "cannot be the name of a folder"),
+        ({"root": ""}, "entry 'birds_train' has .*an entry is one of"),
+        ({"split": ["train"]}, "entry 'birds_train' has .*an entry is one of"),
+        ({"classes": ["owl", " "]}, "classes of 'birds_train' have ' '; write names"),
+        ({"annotated": "no"}, "`annotated` of 'birds_train' is 'no'; write true or false"),
+        ({"bits": "12"}, "`bits` of 'birds_train' is '12'; .* from 8 to 16"),
+        ({"bits": 7}, "`bits` of 'birds_train' is 7"),
+        ({"split": {}}, r"`split` of 'birds_train' is {}; write {fraction: 0\.2, seed: 0}"),
+        ({"split": {"fraction": 1}}, "between 0 and 1"),
+        ({"split": {"fraction": 0}}, "between 0 and 1"),
+        ({"split": {"fraction": float("nan")}}, "between 0 and 1"),
+        ({"split": {"fraction": "0.2"}}, "between 0 and 1"),
+        ({"split": {"fraction": True}}, "between 0 and 1"),
+        ({"split": {"fraction": 0.2, "seed": 0.5}}, "the seed is a whole number"),
+        ({"split": {"fraction": 0.2, "sed": 1}}, "`split` of 'birds_train' is .*sed.*; write"),
+        ({"split": {"fraction": 0.1}}, "3 images .* leave birds_train_val without an image"),
+        ({"split": {"fraction": 0.2}, "name": "coco_2017"}, "'coco_2017_train' is taken"),
         ({"name": "coco_2017_val"}, "'coco_2017_val' is taken; choose another"),
         ({"root": "gone"}, "gone: no such folder; correct `root` of 'birds_train'"),
         ({"split": "trian"}, r"trian\.txt: no such split file; there are: test, train"),
@@ -129,6 +158,139 @@ def test_a_wrong_entry_is_named(registered, birds, change, message):
             birds[0][key] = value
     with pytest.raises(UserError, match=message):
         registered(*birds, TRAIN=[birds[0].get("name", "")])
+
+
+@pytest.mark.parametrize("value", [True, 1.5, None])
+def test_a_class_name_of_a_python_config_is_a_text(birds, value):
+    with pytest.raises(UserError, match=f"classes of 'birds_train' have {value}; write names"):
+        registered_entries([{**birds[0], "classes": ["owl", value]}])
+
+
+def test_an_enormous_value_is_named_in_few_words(registered, birds):
+    laughs = ["ha"] * 100
+    for _ in range(10):
+        laughs = [laughs] * 100
+    for key in ("split", "classes", "annotated", "bits"):
+        with pytest.raises(UserError) as caught:
+            registered_entries([{**birds[0], key: laughs}])
+        assert len(str(caught.value)) < 10_000
+
+
+def test_one_entry_may_be_divided_into_training_and_validation(registered, birds, voc, coco):
+    for i in range(7):
+        voc.add(f"more{i}", [("owl", 1, 1, 5, 5)], size=(41 + i, 30))
+    entry = {"name": "birds", "format": "voc", "split": {"fraction": 0.2, "seed": 3}}
+    folders = {"images": "voc/JPEGImages", "annotations": "voc/Annotations"}
+    found = []
+    for place in ({"root": "voc"}, folders):
+        registered({**entry, **place}, TRAIN=["birds_train"], TEST=["birds_val"])
+        assert classes_of("birds_train") == classes_of("birds_val") == ["2", "10", "owl"]
+        parts = [DatasetCatalog.get(f"birds_{part}") for part in ("train", "val")]
+        assert [len(part) for part in parts] == [8, 2]
+        found.append([[image["image_id"] for image in part] for part in parts])
+        assert len({image["image_id"] for part in parts for image in part}) == 10
+    assert found[0] == found[1]
+    assert "birds" not in DatasetCatalog
+
+
+def test_a_coco_file_may_be_divided(registered, coco):
+    for i in range(1, 7):
+        coco.add(i, [(1 + i % 2, 0, 0, 5, 5)], size=(40 + i, 30))
+    coco.write()
+    entry = {"name": "pets", "format": "coco", "json": str(coco.json), "images": str(coco.images)}
+    found = []
+    for reorder in (False, True):
+        if reorder:
+            coco.content["images"].reverse()
+            coco.write()
+        registered({**entry, "split": {"fraction": 0.5}}, TRAIN=["pets_train"], TEST=["pets_val"])
+        parts = [DatasetCatalog.get(f"pets_{part}") for part in ("train", "val")]
+        found.append([[image["image_id"] for image in part] for part in parts])
+        assert sorted(found[-1][0] + found[-1][1]) == [1, 2, 3, 4, 5, 6]
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 3
+
+
+def test_a_set_may_be_declared_to_have_no_ground_truth(registered, birds, voc):
+    voc.add("x").split("bare", "x")
+    bare = {"name": "bare", "format": "voc", "root": "voc", "split": "bare", "annotated": False}
+    registered(*birds, bare, TRAIN=["birds_train"], TEST=["bare"])
+    metadata = {name: MetadataCatalog.get(name) for name in ("bare", "birds_test")}
+    assert not metadata["bare"].annotated
+    assert metadata["bare"].declared_unannotated
+    assert metadata["birds_test"].annotated
+    assert not metadata["birds_test"].declared_unannotated
+    assert "annotations" not in DatasetCatalog.get("bare")[0]
+
+
+def test_a_set_with_boxes_cannot_be_declared_to_have_none(registered, birds):
+    birds[1]["annotated"] = False
+    with pytest.raises(UserError, match="'birds_test' has `annotated: false`, but 1 boxes"):
+        registered(*birds, TRAIN=["birds_train"])
+
+
+def test_public_test_sets_are_declared_to_have_no_ground_truth(registered):
+    registered()
+    declared = {
+        name: MetadataCatalog.get(name).get("declared_unannotated", False)
+        for name in DatasetCatalog
+        if name.startswith(("coco_2017", "voc_"))
+    }
+    assert sorted(name for name in declared if declared[name]) == [
+        *("coco_2017_test", "coco_2017_test-dev", "voc_2012_test")
+    ]
+
+
+def test_the_depth_of_a_camera_is_in_the_dataset_dicts(registered, birds):
+    birds[0]["bits"] = 12
+    registered(*birds, TRAIN=["birds_train"], TEST=["birds_test"])
+    assert [image["bits"] for image in DatasetCatalog.get("birds_train")] == [12, 12]
+    assert "bits" not in DatasetCatalog.get("birds_test")[0]
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(registered, birds, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    birds[0]["root"] = "~/voc"
+    registered(*birds, TRAIN=["birds_train"])
+    assert len(DatasetCatalog.get("birds_train")) == 2
+    registered_entries([birds[0]], train=["birds_train"])
+    assert len(DatasetCatalog.get("birds_train")) == 2
+
+
+@pytest.mark.parametrize("argument", ["train", "val", "test"])
+@pytest.mark.parametrize("names", ["birds", None, [3], {"birds": 1}])
+def test_data_sets_in_use_are_a_list_of_names(argument, names):
+    with pytest.raises(UserError, match=rf"^{argument} is .*; give a list of names of data sets"):
+        registered_entries([], **{argument: names})
+
+
+def test_a_validation_set_is_checked_like_a_test_set(registered, birds, voc):
+    registered(*birds)
+    with pytest.raises(UserError, match=r"^val names 'birds_tst', which is no .* birds_test"):
+        registered_entries([], val=["birds_tst"])
+    voc.add("d", [("crow", 1, 1, 5, 5)]).split("test", "d")
+    absolute = [{**entry, "root": str(voc.root)} for entry in birds]
+    with pytest.raises(UserError, match="class 'crow' is not one of the classes"):
+        registered_entries(absolute, train=["birds_train"], val=["birds_test"])
+
+
+def test_what_is_named_twice_is_said(registered, birds, voc, caplog, monkeypatch):
+    logger = logging.getLogger("apdet.data.register")
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+
+    def said(train, test):
+        caplog.clear()
+        registered(*birds, TRAIN=train, TEST=test)
+        return [r.getMessage() for r in caplog.records if r.name == logger.name]
+
+    assert not said(["birds_train"], ["birds_test"])
+    assert said(["birds_train"] * 2, []) == ["birds_train: named more than once in the list train"]
+    (message,) = said(["birds_train"], ["birds_train"])
+    assert message.startswith("birds_train: 2 of its images are also trained on")
+    voc.split("test", "b", "c")
+    (message,) = said(["birds_train"], ["birds_test"])
+    assert message.startswith("birds_test: 1 of its images are also trained on")
 
 
 def test_sets_in_use_have_to_have_the_same_classes(registered, birds, voc, tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
+import logging
+
 import pytest
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 from apdet.data.training import check_batch_size, training_dicts
@@ -15,7 +18,7 @@ DIFFICULT = box(iscrowd=1, difficult=1)
 CROWD = box(iscrowd=1)
 
 
-def settings(*images, keep_empty=False, on_difficult=False, mask_format=""):
+def settings(*images, keep_empty=False, on_difficult=False, mask_format="", min_keypoints=None):
     dicts = [{"file_name": str(i), "annotations": list(boxes)} for i, boxes in enumerate(images)]
     DatasetCatalog.register("some", lambda: dicts)
     MetadataCatalog.get("some").thing_classes = ["thing"]
@@ -23,7 +26,11 @@ def settings(*images, keep_empty=False, on_difficult=False, mask_format=""):
         {
             "DATASETS": {"TRAIN": ["some"], "TRAIN_ON_DIFFICULT": on_difficult},
             "DATALOADER": {"FILTER_EMPTY_ANNOTATIONS": not keep_empty},
-            "MODEL": {"MASK_ON": bool(mask_format)},
+            "MODEL": {
+                "MASK_ON": bool(mask_format),
+                "KEYPOINT_ON": min_keypoints is not None,
+                "ROI_KEYPOINT_HEAD": {"MIN_KEYPOINTS_PER_IMAGE": min_keypoints or 1},
+            },
             "INPUT": {"MASK_FORMAT": mask_format},
         }
     )
@@ -52,7 +59,10 @@ def test_difficult_boxes_are_trained_on_if_asked_for_but_crowds_never():
 
 @pytest.mark.parametrize(
     ("images", "message"),
-    [([[], []], "has no annotated box to train on"), ([[DIFFICULT]], "only boxes that are")],
+    [
+        ([[], []], "has no annotated box to train on"),
+        ([[DIFFICULT]], "has no image to train on: 1 with only boxes that are difficult"),
+    ],
 )
 def test_a_set_without_boxes_is_named(images, message):
     with pytest.raises(UserError, match=rf"^names \['some'\] .*{message}"):
@@ -76,6 +86,47 @@ def test_a_set_without_annotations_is_not_trained_on_beside_one_with_them():
             training_dicts(cfg)
 
 
+def with_keypoints(*visibility):
+    return box(keypoints=[number for v in visibility for number in (3.0, 4.0, v)])
+
+
+@pytest.mark.parametrize("min_keypoints", [1, 2, 3, None])
+def test_images_with_few_visible_keypoints_are_left_out_if_keypoints_are_trained(min_keypoints):
+    images = ([with_keypoints(0, 0)], [with_keypoints(2, 0), with_keypoints(1, 0)], [box()])
+    cfg = settings(*images, [with_keypoints(1, 2), with_keypoints(2, 2)], [with_keypoints(2, 0)],
+                   min_keypoints=min_keypoints)  # fmt: skip
+    expected = get_detection_dataset_dicts("some", min_keypoints=min_keypoints or 0)
+    assert names(cfg) == [image["file_name"] for image in expected]
+
+
+def test_images_that_are_left_out_are_counted_in_one_line(caplog, monkeypatch):
+    for name in ("apdet.data.training_images", "detectron2.data.build"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", False)
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [caplog.handler])
+        caplog.set_level(logging.INFO, name)
+    images = ([], [], [CROWD, DIFFICULT], [with_keypoints(0)], [with_keypoints(2)])
+    cfg = settings(*images, min_keypoints=1)
+    assert names(cfg) == names(cfg) == ["4"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message for message in messages if "istribution" not in message] == [
+        "Training on 1 of 5 images; left out: 2 without a box (the first is 0), 1 with only boxes "
+        "that are difficult or crowds (the first is 2), 1 with fewer than 1 keypoints (the first "
+        "is 3)"
+    ]
+
+
+def test_a_data_set_that_is_registered_anew_is_read_anew():
+    assert names(settings([box()], [box()])) == ["0", "1"]
+    DatasetCatalog.remove("some")
+    assert names(settings([box()])) == ["0"]
+
+
+def test_a_rotated_box_is_named_by_its_image():
+    rotated = box(bbox=[5, 5, 4, 2, 30], bbox_mode=BoxMode.XYWHA_ABS)
+    with pytest.raises(UserError, match=r"^1: a box is rotated"):
+        names(settings([box()], [box(), rotated]))
+
+
 POLYGON = box(segmentation=[[0, 0, 5, 0, 5, 5]])
 RLE = box(segmentation={"size": [5, 5], "counts": "0"})
 
@@ -89,7 +140,7 @@ def test_masks_are_there_in_the_format_that_is_trained():
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
-        ([POLYGON, box()], "^1: an object has no mask, but use_instance_mask is True"),
+        ([POLYGON, box()], "^1: an object has no usable mask, but use_instance_mask is True"),
         ([RLE], "^1: .* set mask_format to 'bitmask'"),
     ],
 )

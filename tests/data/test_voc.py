@@ -4,7 +4,7 @@ import pytest
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from PIL import Image
 
-from apdet.data.voc import load_voc, split_ids
+from apdet.data.voc import load_voc, read_voc, split_ids
 from apdet.errors import UserError
 
 
@@ -112,6 +112,112 @@ def test_splits_may_have_columns_blank_lines_a_bom_and_repetitions(voc):
     assert split_ids(voc.root, "train") == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        "{}.jpg",
+        "{}.JPG",
+        "{}.xml",
+        "JPEGImages/{}.jpg",
+        "C:\\images\\{}.png",
+        "./{}",
+        "  {}\t",
+        "{}  1",
+        "{} -1",
+        "{}.jpg 0",
+    ],
+)
+def test_an_id_in_a_split_may_have_a_suffix_folders_and_columns(voc, write):
+    names = ["photo", "photo (1)", "photo  (2)", "v1.2"]
+    for name in names:
+        voc.add(name)
+    voc.split("train", *[write.format(name) for name in names])
+    if write.endswith(("1", "0")):  # columns are only told from names without spaces
+        voc.split("train", *[write.format(name) for name in ("photo", "v1.2")])
+        names = ["photo", "v1.2"]
+    assert split_ids(voc.root, "train") == names
+
+
+def test_ids_that_a_split_repeats_are_counted(voc, flaws):
+    voc.add("a").add("b").split("train", "a", "b", "a", "a.jpg")
+    assert split_ids(voc.root, "train") == ["a", "b"]
+    (warning,) = flaws()
+    assert "train.txt: 2 image ids are there more than once" in warning
+
+
+@pytest.mark.parametrize("suffix", [".XML", ".Xml"])
+def test_the_suffix_of_annotations_may_have_capital_letters(voc, suffix, flaws):
+    voc.add("a", [("cat", 1, 1, 9, 9)]).add("b", [("dog", 2, 2, 9, 9)])
+    expected = load(voc)
+    (voc.xml / "a.xml").rename(voc.xml / f"a{suffix}")
+    assert load(voc) == load(voc, ids=["a", "b"]) == expected
+    assert flaws() == []
+    voc.annotate("a")
+    assert [boxes(image) for image in load(voc)] == [[], [[1, 1, 9, 9]]]
+    assert "1 annotation files are not read" in flaws()[0]
+    assert f"a{suffix}" in flaws()[0]
+
+
+def test_images_without_annotation_file_are_counted(voc, flaws):
+    voc.add("a", [("cat", 1, 1, 9, 9)]).add("b").add("c", suffix=".webp")
+    for name in "bc":
+        (voc.xml / f"{name}.xml").unlink()
+    (voc.images / "notes.txt").write_text("not an image")
+    (voc.images / "._a.jpg").write_text("what macOS writes beside a file")
+    (voc.xml / "._a.xml").write_text("what macOS writes beside a file")
+    assert [image["image_id"] for image in load(voc)] == ["a"]
+    (warning,) = flaws()
+    assert "2 images have no .xml file and are left out" in warning
+    assert str(voc.images / "b.jpg") in warning
+
+
+@pytest.mark.parametrize("size", ["", "<size/>", "<size><width> </width></size>"])
+def test_a_size_that_is_not_stated_is_taken_from_the_image(voc, size, flaws):
+    voc.add("a", size=(21, 13))
+    (voc.xml / "a.xml").write_text(f"<annotation>{size}</annotation>")
+    (image,) = load(voc)
+    assert (image["width"], image["height"]) == (21, 13)
+    assert flaws() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "difficult"),
+    [("true", 1), (" 1 ", 1), ("1.0", 1), ("Yes", 1), ("false", 0), ("no", 0), ("Unspecified", 0)],
+)
+def test_truth_values_are_read_as_they_are_meant(voc, text, difficult):
+    voc.add("a", [("cat", 1, 1, 9, 9, text)])
+    (annotation,) = load(voc)[0]["annotations"]
+    assert annotation["iscrowd"] == annotation["difficult"] == difficult
+
+
+def test_parts_of_an_object_are_not_objects(voc):
+    voc.add("a")
+    part = f"<part><name>head</name>{BOX}</part>"
+    (voc.xml / "a.xml").write_text(
+        f"<annotation>{SIZE}<object>{part}<name>a\n  cat</name>{BOX}</object></annotation>"
+    )
+    records = read_voc(voc.images, voc.xml)
+    assert records.class_names == ["a cat"]
+    assert len(records.images[0]["annotations"]) == 1
+
+
+def test_files_that_cannot_be_read_are_named(voc, monkeypatch):
+    voc.add("a").split("train", "a")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    for owner, name, call, message in [
+        ("pathlib.Path", "iterdir", lambda: load(voc), "JPEGImages: cannot be read"),
+        ("pathlib.Path", "read_text", lambda: split_ids(voc.root, "train"), r"train\.txt: cannot"),
+        ("defusedxml.ElementTree", "parse", lambda: load(voc), r"a\.xml: cannot be read"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{owner}.{name}", refuse)
+            with pytest.raises(UserError, match=rf"{message}.*Permission denied.*make it readable"):
+                call()
+
+
 def test_without_any_xml_there_are_no_annotations(voc):
     voc.add("a").add("b", size=(20, 10))
     for path in voc.xml.iterdir():
@@ -166,7 +272,11 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>
     ("inside", "message"),
     [
         (f"{SIZE}<object><name>cat</name></object>", "<object> lacks its <bndbox>; add it"),
-        (f"<object><name>cat</name>{BOX}</object>", "<annotation> lacks its <size>; add it"),
+        (f"<object><name>cat</name>{2 * BOX}</object>", "<object> has more than one <bndbox>"),
+        (
+            f"<object><name>cat</name><difficult>maybe</difficult>{BOX}</object>",
+            "<difficult> is 'maybe'; write 0 or 1",
+        ),
         (f"{SIZE}<object>{BOX}</object>", "lacks its <name>; write the class"),
         (f"{SIZE}<object><name> </name>{BOX}</object>", "lacks its <name>; write the class"),
         (
@@ -181,9 +291,10 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>
             f"{SIZE}<object><name>cat</name>{BOX.replace('<xmax>9</xmax>', '')}</object>",
             "<bndbox> lacks its <xmax>; add it",
         ),
-        (SIZE.replace("30", ""), "<height> is None; write a number"),
+        (SIZE.replace("30", "30px"), "<height> is '30px'; write a number"),
         (SIZE.replace("30", "inf"), "<height> is 'inf'; write a number"),
         ("<size>", "broken XML .*; correct it"),
+        ("<size><width>1_0</width></size>", "<width> is '1_0'; write a number"),
     ],
 )
 def test_malformed_annotations_are_named(voc, inside, message):
@@ -198,6 +309,25 @@ def test_what_is_no_xml_is_named(voc, content):
     voc.add("a")
     (voc.xml / "a.xml").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.xml: broken XML"):
+        load(voc)
+
+
+OBJECT = "<object><name>cat</name></object>"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<html><body>404</body></html>",
+        '<annotation xmlns="https://example.org">' + OBJECT + "</annotation>",
+        f"<annotation><objects>{OBJECT}</objects></annotation>",
+        f"<ANNOTATION>{OBJECT.upper()}</ANNOTATION>",
+    ],
+)
+def test_an_object_where_voc_has_none_is_not_overlooked(voc, content):
+    voc.add("a")
+    (voc.xml / "a.xml").write_text(content)
+    with pytest.raises(UserError, match=r"a\.xml: not in VOC's format; write <annotation>"):
         load(voc)
 
 

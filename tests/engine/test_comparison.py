@@ -1,8 +1,8 @@
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,26 +62,52 @@ def test_of_several_test_sets_the_first_counts(tmp_path):
     assert read_outcome(tmp_path, 5.0) == Outcome(METRICS, ([9], [40.0]), 5.0)
 
 
+def test_the_test_set_is_compared_and_the_validation_set_chooses_the_learning_rate(tmp_path):
+    def read(folder, ap, val_ap):
+        results = {
+            "val": {"bbox": {**METRICS, "AP": val_ap}},
+            "test": {"bbox": {**METRICS, "AP": ap}},
+        }
+        report = {"results": results, "test_sets": ["test"], "validation_sets": ["val"]}
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps(report))
+        lines = [
+            {"iteration": 4, "val/bbox/AP": 1.0},
+            {"iteration": 9, "val/bbox/AP": val_ap, "test/bbox/AP": ap},
+        ]
+        (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return read_outcome(folder, 5.0)
+
+    low = read(tmp_path / "low", ap=40.0, val_ap=50.0)
+    high = read(tmp_path / "high", ap=45.0, val_ap=30.0)
+    assert low.metrics["AP"] == 40.0
+    assert low.curve == ([4, 9], [1.0, 50.0])
+    outcomes = {Run(AP, 0.1, 1): low, Run(AP, 0.9, 1): high}
+    assert best_base_lr(AP, outcomes) == 0.1
+    assert summarise(AP, 0.1, outcomes)["AP"] == [40.0]
+
+
 class Trainings:
     """Replaces the call of a training; records the commands and leaves what a training leaves."""
 
     def __init__(self):
         self.commands, self.return_code, self.succeeds, self.seconds = [], 0, True, 0.0
 
-    def run(self, command, *, stdout, stderr, check):
+    def start(self, command, *, stdout, stderr):
         self.commands.append(command)
         time.sleep(self.seconds)
         if self.succeeds:
             folder = Path(command[-1])
-            (folder / "results.json").write_text(json.dumps({"results": {"bbox": METRICS}}))
+            report = {"results": {"bbox": METRICS}, "test_sets": ["pets"]}
+            (folder / "results.json").write_text(json.dumps(report))
             (folder / "metrics.json").write_text("")
-        return subprocess.CompletedProcess(command, self.return_code)
+        return SimpleNamespace(wait=lambda: self.return_code)
 
 
 @pytest.fixture
 def trainings(monkeypatch):
     trainings = Trainings()
-    monkeypatch.setattr(comparison.subprocess, "run", trainings.run)
+    monkeypatch.setattr(comparison.subprocess, "Popen", trainings.start)
     return trainings
 
 
@@ -136,6 +162,13 @@ def test_a_killed_training_ends_the_comparison_and_is_resumed_by_the_next(traini
     assert train(tmp_path) == resumed._replace(finished_before=True)
 
 
+@pytest.mark.parametrize("return_code", [130, 143, -9])
+def test_a_training_that_a_signal_ended_has_not_failed(trainings, tmp_path, return_code):
+    trainings.succeeds, trainings.return_code = False, return_code
+    with pytest.raises(UserError, match="call again to go on"):
+        train(tmp_path)
+
+
 def test_a_training_with_other_arguments_is_refused(trainings, tmp_path):
     train(tmp_path)
     with pytest.raises(UserError, match="holds a training with other settings; name another --out"):
@@ -148,7 +181,7 @@ def test_the_state_that_version_0_1_wrote_is_recognised(
     trainings, tmp_path, state_file, seconds, is_run
 ):
     arguments = arguments_in(tmp_path)(RUN)
-    trainings.run(arguments, stdout=None, stderr=None, check=False)
+    trainings.start(arguments, stdout=None, stderr=None)
     trainings.commands.clear()
     state_file.write_text(json.dumps({"command": arguments, **seconds}))
     assert train(tmp_path).finished_before is not is_run

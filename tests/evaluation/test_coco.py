@@ -8,6 +8,7 @@ from detectron2.structures import BoxMode
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from apdet.errors import UserError
 from apdet.evaluation.coco import build_coco_evaluator
 
 CLASSES = ["cat", "dog", "cow"]
@@ -56,8 +57,11 @@ def coco_file(path, images, *, category_ids=(0, 1, 2), first_id=1, whole=True):
     return str(path)
 
 
-def pycocotools_stats(truth_file, detections):
-    """The twelve numbers and the AP of each class, in percent, of pycocotools alone."""
+def pycocotools_stats(truth_file, detections, max_detections=100):
+    """The twelve numbers and the AP of each class, in percent, of pycocotools alone.
+
+    Its first number and its sixth are of 100 detections, whatever ``max_detections`` is.
+    """
     results = [
         {
             "image_id": image_id,
@@ -70,6 +74,7 @@ def pycocotools_stats(truth_file, detections):
     ]
     truth = COCO(truth_file)
     coco_eval = COCOeval(truth, truth.loadRes(results), "bbox")
+    coco_eval.params.maxDets[2] = max_detections
     coco_eval.evaluate()
     coco_eval.accumulate()
     coco_eval.summarize()
@@ -152,7 +157,7 @@ def test_an_unannotated_set_gets_its_predictions_written_and_no_results(
     outputs = [make_output([SMALL], [0.5], [1]) if detected else make_output()]
     assert evaluate(build_coco_evaluator("raw", str(tmp_path)), images, outputs) == {}
     written = json.loads((tmp_path / "coco_instances_results.json").read_text())
-    expected = {"image_id": "a", "category_id": 1, "bbox": [5, 5, 20, 20], "score": 0.5}
+    expected = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "score": 0.5}
     assert written == ([expected] if detected else [])
 
 
@@ -220,8 +225,8 @@ def test_a_coco_file_may_count_from_0_and_leave_out_optional_fields(
     assert results["AP"] == pytest.approx(100)
 
 
-def test_categories_the_model_does_not_know_do_not_count(
-    register, make_image, make_output, evaluate, tmp_path
+def test_categories_the_model_does_not_know_do_not_count_and_are_logged(
+    register, make_image, make_output, evaluate, tmp_path, caplog
 ):
     images = [make_image(1, [SMALL, LARGE], [0, 1])]
     file = coco_file(tmp_path / "truth.json", images)
@@ -235,6 +240,8 @@ def test_categories_the_model_does_not_know_do_not_count(
     outputs = [make_output([SMALL], [0.5], [0])]
     results = evaluate(build_coco_evaluator("cats", str(tmp_path)), images, outputs)["bbox"]
     assert results["AP"] == pytest.approx(100)
+    assert "cats: 1 objects are not measured" in caplog.text
+    assert "{'dog': 1}" in caplog.text
 
 
 def test_a_coco_file_without_annotations_is_unannotated(
@@ -247,3 +254,125 @@ def test_a_coco_file_without_annotations_is_unannotated(
     register("raw", images, json_file=str(file))
     outputs = [make_output([SMALL], [0.5], [0])]
     assert evaluate(build_coco_evaluator("raw", str(tmp_path)), images, outputs) == {}
+
+
+def crowded_case(num_objects, make_image):
+    """An image of 12 x 8 pixel boxes of one class, and perfect detections of them."""
+    boxes = [[16.0 * (i % 12), 8.0 * (i // 12), 16.0 * (i % 12) + 12, 8.0 * (i // 12) + 6]
+             for i in range(num_objects)]  # fmt: skip
+    classes = [0] * num_objects
+    scores = np.linspace(0.9, 0.5, num_objects).tolist()
+    return [make_image("a", boxes, classes)], {"a": (boxes, scores, classes)}
+
+
+@pytest.mark.parametrize(("kept", "recall"), [(1000, 1.0), (150, 0.625)])
+def test_beside_ap_at_100_stands_the_ap_of_all_detections(
+    register, make_image, make_output, evaluate, tmp_path, caplog, kept, recall
+):
+    images, detections = crowded_case(240, make_image)
+    boxes, scores, classes = detections["a"]
+    register("pets", images)
+    evaluator = build_coco_evaluator("pets", str(tmp_path), detections_per_image=kept)
+    outputs = [make_output(boxes[:kept], scores[:kept], classes[:kept])]
+    with caplog.at_level("INFO"):
+        results = evaluate(evaluator, images, outputs)["bbox"]
+    # COCO samples the precision, which is 1 up to the last recall, at 0, 0.01 .. 1.
+    at_100 = 100 * len(np.arange(0, 100 / 240, 0.01)) / 101
+    assert results["AP"] == results["AP-cat"] == pytest.approx(at_100)
+    samples = 1 + math.floor(100 * recall)
+    assert results[f"AP@{kept}"] == pytest.approx(100 * samples / 101)
+    assert f"AP@{kept}" in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_other_metrics_have_the_same_bits_and_the_ap_of_all_is_that_of_pycocotools(
+    random_case, register, make_output, evaluate, tmp_path, seed
+):
+    images, detections = random_case(seed, num_images=6)
+    # More than 100 detections of a class in an image: copies with slightly lower scores.
+    more = {
+        image_id: [
+            np.vstack([boxes] * 60),
+            np.concatenate([scores - i / 1e6 for i in range(60)]),
+            np.concatenate([classes] * 60),
+        ]
+        for image_id, (boxes, scores, classes) in detections.items()
+    }
+    register("pets", images)
+    outputs = outputs_of(images, more, make_output)
+
+    def results_with(limit):
+        evaluator = build_coco_evaluator("pets", str(tmp_path), detections_per_image=limit)
+        return evaluate(evaluator, images, outputs)["bbox"]
+
+    usual, both = results_with(100), results_with(1000)
+    ap_of_all = both.pop("AP@1000")
+    assert both == pytest.approx(usual, rel=0, abs=0, nan_ok=True)  # bit by bit
+    truth = coco_file(tmp_path / "truth.json", images)
+    _, per_class = pycocotools_stats(truth, more, max_detections=1000)
+    assert ap_of_all == pytest.approx(np.mean(per_class), abs=1e-4)
+    assert ap_of_all != usual["AP"]
+
+
+def test_without_a_detection_the_ap_of_all_is_0_too(
+    register, make_image, make_output, evaluate, tmp_path
+):
+    images = [make_image("a", [SMALL], [0])]
+    register("pets", images)
+    evaluator = build_coco_evaluator("pets", str(tmp_path), detections_per_image=300)
+    assert evaluate(evaluator, images, [make_output()])["bbox"]["AP@300"] == 0
+
+
+def test_ids_that_are_partly_strings_are_evaluated(
+    register, make_image, make_output, evaluate, tmp_path
+):
+    images = [make_image("a", [SMALL], [0]), make_image(7, [MEDIUM], [1]), make_image("7")]
+    register("pets", images)
+    outputs = perfect_outputs(images, make_output)
+    results = evaluate(build_coco_evaluator("pets", str(tmp_path)), images, outputs)["bbox"]
+    assert results["AP"] == pytest.approx(100)
+
+
+def test_string_ids_in_a_users_own_coco_file_are_numbered(
+    register, make_image, make_output, evaluate, tmp_path
+):
+    images = [make_image("a", [SMALL], [0]), make_image("b", [MEDIUM], [1])]
+    file = coco_file(tmp_path / "truth.json", images)
+    register("pets", images, json_file=file)
+    evaluator = build_coco_evaluator("pets", str(tmp_path / "out"))
+    results = evaluate(evaluator, images, perfect_outputs(images, make_output))["bbox"]
+    assert results["AP"] == pytest.approx(100)
+    written = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
+    assert [result["image_id"] for result in written] == [1, 2]
+    assert MetadataCatalog.get("pets").json_file == file
+
+
+def test_an_interrupted_evaluation_leaves_the_former_predictions_whole(
+    register, make_image, make_output, evaluate, tmp_path, monkeypatch
+):
+    images = [make_image("a", [SMALL], [0])]
+    register("pets", images)
+    outputs = perfect_outputs(images, make_output)
+    evaluate(build_coco_evaluator("pets", str(tmp_path)), images, outputs)
+    file = tmp_path / "coco_instances_results.json"
+    former = file.read_bytes()
+
+    def interrupt(descriptor):
+        raise KeyboardInterrupt
+
+    evaluator = build_coco_evaluator("pets", str(tmp_path))
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(evaluator, images, [make_output()])
+    assert file.read_bytes() == former
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_predictions_on_an_image_or_a_class_of_another_data_set_are_refused(
+    register, make_image, make_output, evaluate, tmp_path
+):
+    register("pets", [make_image("a", [SMALL], [0])])
+    for image, k, name in [(make_image("b"), 0, "image_id 'b'"), (make_image("a"), 3, "3")]:
+        evaluator = build_coco_evaluator("pets", str(tmp_path))
+        with pytest.raises(UserError, match=f"{name}, which pets does not have"):
+            evaluate(evaluator, [image], [make_output([SMALL], [0.5], [k])])

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from apdet.errors import UserError
@@ -79,6 +80,18 @@ def test_a_threshold_that_is_given_is_kept(pets, tmp_path):
     np.testing.assert_array_equal(both, kept)
 
 
+def test_the_threshold_is_chosen_on_the_validation_set(pets, register, make_image, tmp_path):
+    pets(2)
+    register("val", [make_image("v", [BOX], [0])])
+    validation = ("val", predictions(tmp_path / "val.json", (1, 0, BOX, 0.5), (1, 0, FAR, 0.4)))
+    hits = (1, 0, BOX, 0.3), (2, 0, BOX, 0.6)
+    shown = draw(tmp_path, *hits, validation=validation)
+    given = draw(tmp_path, *hits, score_threshold=0.5)
+    title = shown.shape[0] // 10  # which differs: it says where the threshold is from
+    np.testing.assert_array_equal(shown[title:], given[title:])
+    assert not np.array_equal(shown[title:], draw(tmp_path, *hits)[title:])  # shows both
+
+
 def test_without_annotations_the_best_five_of_each_image_are_drawn(pets, tmp_path):
     pets(1, annotated=False)
     boxes = [("0", 0, [10 * i, 10, 10 * i + 50, 60], 0.09 - i / 100) for i in range(6)]
@@ -129,3 +142,14 @@ def test_without_predictions_no_picture_is_written(pets, tmp_path, caplog):
 def test_a_score_is_told_from_0_and_1(score, text):
     assert score_text(score) == text
     assert (float(text) in (0, 1)) == (score in (0, 1))
+
+
+def test_images_of_16_bits_are_drawn_by_their_depth(pets, tmp_path):
+    pets(1)
+    expected = draw(tmp_path, ("0", 0, BOX, 0.3))
+    (image,) = DatasetCatalog.get("pets")
+    shades = np.asarray(Image.open(image["file_name"]).convert("L"))
+    deep = np.rint(shades * (4095 / 255)).astype(np.uint16)
+    Image.fromarray(deep).save(image["file_name"])
+    image["bits"] = 12
+    np.testing.assert_array_equal(draw(tmp_path, ("0", 0, BOX, 0.3)), expected)

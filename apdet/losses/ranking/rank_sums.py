@@ -16,7 +16,6 @@ O((P + N) log P) time, and no tensor of size P x N is needed. This file computes
 import torch
 from torch import Tensor
 
-from apdet.losses.ranking.binning import bin_scores
 from apdet.losses.ranking.steps import Step, tensors_of
 
 
@@ -95,38 +94,6 @@ class Windows:
     def _at_corners(self, at_edges: Tensor) -> Tensor:
         by_corner = torch.empty_like(at_edges).scatter_(0, self._order, at_edges)
         return by_corner.view(-1, len(self._rise) + 1)  # (P, M)
-
-
-def rank_sums(pos: Tensor, scores: Tensor, step: Step) -> Tensor:
-    """Count the ``scores`` above each positive with the step.
-
-    Args:
-        pos: (P,) float64. Scores of the positives, in any order. P may be 0.
-        scores: (N,) float, finite. The scores to count. N may be 0.
-        step: the step H.
-
-    Returns:
-        (P,) float64. R_i, from 0 to N.
-    """
-    windows = Windows(pos, step)
-    return windows.rank_sums(bin_scores(scores, windows.edges).histogram())
-
-
-def negative_gradients(pos: Tensor, weights: Tensor, scores: Tensor, step: Step) -> Tensor:
-    """Sum the weights of the positives below each score with the step.
-
-    Args:
-        pos: (P,) float64. Scores of the positives. P may be 0.
-        weights: (P,) float64. w_i >= 0 of each positive.
-        scores: (N,) float, finite.
-        step: the step H.
-
-    Returns:
-        (N,) float32 (float64 for float64 scores). g_j, from 0 to the sum of the weights.
-    """
-    windows = Windows(pos, step)
-    out = torch.empty_like(scores, dtype=torch.promote_types(scores.dtype, torch.float32))
-    return bin_scores(scores, windows.edges).evaluate(windows.gradient_lines(weights), out)
 
 
 def _reversed_cumsum(x: Tensor) -> Tensor:

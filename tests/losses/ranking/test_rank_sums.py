@@ -7,9 +7,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from oracles import piecewise_step
 
-from apdet.losses.ranking.rank_sums import negative_gradients, rank_sums
+from apdet.losses.ranking.binning import bin_scores
+from apdet.losses.ranking.rank_sums import Windows
 from apdet.losses.ranking.steps import Step
 from apdet.losses.ranking.steps import piecewise_step as fast_step
+
+
+def rank_sums(pos, scores, step):
+    windows = Windows(pos, step)
+    return windows.rank_sums(bin_scores(scores, windows.edges).histogram())
+
+
+def negative_gradients(pos, weights, scores, step):
+    windows = Windows(pos, step)
+    lines = windows.gradient_lines(weights)
+    return bin_scores(scores, windows.edges).evaluate(lines, torch.empty_like(scores))
 
 
 @pytest.mark.usefixtures("in_parts")

@@ -1,0 +1,54 @@
+"""Reads JSON files in COCO's format, and names the place of what is not in that format."""
+
+import json
+import os
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from apdet.data.clean import unreadable_file
+from apdet.errors import UserError
+
+
+def parse_file(path: Path) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is missing, cannot be read, or holds no mapping.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such JSON file; correct the path")
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise unreadable_file(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: broken JSON ({error}); correct it or write it anew") from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: not in COCO\'s format; write a mapping with "images" in it')
+    return content
+
+
+def entries(content: dict[str, Any], key: str, path: Path) -> list[Any]:
+    """The list of a key, such as "images"; a UserError if there is none."""
+    values = content.get(key)
+    if not isinstance(values, list):
+        raise UserError(f'{path}: "{key}" is missing or no list; write it in COCO\'s format')
+    return values
+
+
+def entry_name(value: Any, position: int) -> str:
+    """How errors call an entry of a list: by its id, or else by its position from 0 on."""
+    has_id = isinstance(value, dict) and "id" in value
+    return f"of id {value['id']}" if has_id else f"number {position + 1}"
+
+
+def fields(value: Any, types: dict[str, type | tuple[type, ...]], where: str) -> list[Any]:
+    """The values of some keys of an entry; a UserError if one is missing or of another type."""
+    for key, expected in types.items():
+        found = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(found, expected) or isinstance(found, bool):
+            raise UserError(
+                f'{where}: "{key}" is {reprlib.repr(found)}; write it in COCO\'s format'
+            )
+    return [value[key] for key in types]

@@ -1,0 +1,109 @@
+"""Reads XML files in PASCAL VOC's format."""
+
+import math
+import reprlib
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+from defusedxml import DefusedXmlException
+from detectron2.structures import BoxMode
+
+from apdet.data.clean import in_order, unreadable_file
+from apdet.data.flaws import Flaws
+from apdet.data.truth import parse_truth
+from apdet.errors import UserError
+
+
+def parse_file(path: Path) -> Element:
+    """Read an XML file; a UserError if it is missing, broken or harmful."""
+    try:
+        return defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: no such annotation file; add it or take its id out of the split"
+        ) from error
+    except OSError as error:
+        raise unreadable_file(path, error) from error
+    except DefusedXmlException as error:
+        raise UserError(
+            f"{path}: holds a DTD or entities, which may be harmful ({error}); remove them"
+        ) from error
+    except (ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path}: broken XML ({error}); correct it or write it anew") from error
+
+
+def read_side(root: Element, tag: str, path: Path) -> int | None:
+    """The width or height in pixels; None if the file does not say it."""
+    size = root.find("size")
+    if size is None or not (size.findtext(tag) or "").strip():
+        return None
+    return int(_number(size, tag, path))
+
+
+def read_objects(root: Element, path: Path, flaws: Flaws) -> list[dict[str, Any]]:
+    """Read the objects of a file, in the form of `Records`.
+
+    Args:
+        root: the content of the file.
+        path: the file, for errors.
+        flaws: each correction is added to them.
+
+    Raises:
+        UserError: the file is not in VOC's format.
+    """
+    objects = root.findall("object")
+    is_voc = len(list(root.iter("object"))) == len(objects)
+    if not objects:
+        tags = {element.tag.rpartition("}")[2].casefold() for element in root.iter()}
+        is_voc = root.tag == "annotation" and "object" not in tags
+    if not is_voc:
+        raise UserError(
+            f"{path}: not in VOC's format; write <annotation> with each <object> directly in it"
+        )
+    return [_read_object(element, path, flaws) for element in objects]
+
+
+def _read_object(element: Element, path: Path, flaws: Flaws) -> dict[str, Any]:
+    # In XML, a line break and several spaces mean the same as one space.
+    name = " ".join((element.findtext("name") or "").split())
+    if not name:
+        raise UserError(f"{path}: an <object> lacks its <name>; write the class there")
+    box = _child(element, "bndbox", path)
+    if len(element.findall("bndbox")) > 1:
+        raise UserError(
+            f"{path}: an <object> has more than one <bndbox>; write one <object> for each box"
+        )
+    x0, y0, x1, y1 = in_order(
+        [_number(box, key, path) for key in ("xmin", "ymin", "xmax", "ymax")], flaws, str(path)
+    )
+    text = element.findtext("difficult")
+    difficult = parse_truth(text)
+    if difficult is None:
+        raise UserError(f"{path}: <difficult> is {reprlib.repr(text)}; write 0 or 1 there")
+    return {
+        "category": name,
+        "bbox": [x0 - 1, y0 - 1, x1, y1],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "iscrowd": int(difficult),
+        "difficult": int(difficult),
+    }
+
+
+def _child(element: Element, tag: str, path: Path) -> Element:
+    child = element.find(tag)
+    if child is None:
+        raise UserError(f"{path}: <{element.tag}> lacks its <{tag}>; add it")
+    return child
+
+
+def _number(element: Element, tag: str, path: Path) -> float:
+    text = _child(element, tag, path).text
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or "_" in (text or ""):  # to Python, 1_0 is 10
+        raise UserError(f"{path}: <{tag}> is {reprlib.repr(text)}; write a number there")
+    return number

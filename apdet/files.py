@@ -1,0 +1,81 @@
+"""Writes files whole, and turns a failure of the disk into an error that says what to do."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from apdet.errors import UserError
+
+_REMEDIES = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space in your quota",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.ENOENT: "restore the folder",
+    errno.EROFS: "make the file system writable",
+    errno.EACCES: "make it writable and readable for you",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def storage_error(error: OSError, path: str | os.PathLike) -> UserError:
+    """The error of a file or folder as one line: its path, the reason, and what to do."""
+    remedy = _REMEDIES.get(error.errno or 0, "mend that")
+    return UserError(
+        f"{os.fspath(path)}: {error.strerror or error}; {remedy}, then call again, a training with "
+        "--resume. What was written before is whole"
+    )
+
+
+@contextmanager
+def naming_file(path: str | os.PathLike) -> Iterator[None]:
+    """In this context, turn an OSError into a UserError that names a file.
+
+    Args:
+        path: the file or folder that is named if the OSError names none.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        file = reason.filename if isinstance(reason.filename, str) else path
+        raise storage_error(reason, file) from error
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a file for writing that replaces ``path`` when the context ends without an error.
+
+    Another process never reads half a file. After an interruption or an error the previous file
+    remains. The content is written to ``path.tmp`` first.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    temporary = f"{os.fspath(path)}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # some file systems report only now that the disk is full
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        reason = _reason(error)
+        if reason is None:
+            raise
+        raise storage_error(reason, path) from error
+
+
+def _reason(error: BaseException) -> OSError | None:
+    """The error of the operating system. On a full disk torch.save raises a RuntimeError."""
+    if isinstance(error, OSError):
+        return error
+    behind = error.__context__ if isinstance(error, RuntimeError) else None
+    return behind if isinstance(behind, OSError) and behind.errno in _NO_SPACE else None

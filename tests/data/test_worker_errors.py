@@ -1,0 +1,63 @@
+import os
+import signal
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from apdet.data.worker_errors import errors_of_workers
+from apdet.errors import UserError
+
+
+class Broken(Dataset):
+    def __init__(self, fail):
+        self.fail = fail
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.fail() if index == 2 else index
+
+
+def truncated():
+    raise UserError("a.jpg: not a readable image (truncated: 3 bytes); replace it")
+
+
+def unreadable():
+    raise PermissionError(13, "Permission denied", "a.jpg")
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def bug():
+    raise ValueError("a bug")
+
+
+def read_all(fail, num_workers=1):
+    with errors_of_workers():
+        return list(DataLoader(Broken(fail), batch_size=None, num_workers=num_workers))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_of_a_worker_is_that_of_a_loader_without_workers(num_workers):
+    with pytest.raises(UserError) as caught:
+        read_all(truncated, num_workers)
+    assert str(caught.value) == "a.jpg: not a readable image (truncated: 3 bytes); replace it"
+
+
+def test_a_file_that_a_worker_cannot_read_is_named_in_one_line():
+    with pytest.raises(UserError, match=r"^\[Errno 13\] Permission denied: 'a.jpg'$"):
+        read_all(unreadable)
+
+
+def test_a_worker_that_was_killed_is_said_with_a_remedy():
+    with pytest.raises(UserError, match=r"^DataLoader worker .*Killed.*set num_workers") as error:
+        read_all(killed)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ValueError, match="Traceback"):
+        read_all(bug)

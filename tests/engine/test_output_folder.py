@@ -1,0 +1,82 @@
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from apdet.engine.output_folder import check_output_dir, owning
+from apdet.errors import UserError
+
+
+def test_a_second_training_is_refused_by_the_name_of_the_first(tmp_path):
+    with owning(str(tmp_path), may_hold_a_run=True):
+        with (
+            pytest.raises(UserError, match=rf"in use by .*, process {os.getpid()} on .+: wait"),
+            owning(str(tmp_path), may_hold_a_run=True),
+        ):
+            pytest.fail("both own the folder")
+        with pytest.raises(UserError, match=f"process {os.getpid()}"):  # the first still owns it
+            owning(str(tmp_path), may_hold_a_run=True).__enter__()
+    with owning(str(tmp_path), may_hold_a_run=True):
+        pass
+
+
+def test_the_folder_of_a_killed_training_is_free_though_its_workers_live(tmp_path):
+    code = f"""
+import os, signal, time
+from apdet.engine.output_folder import owning
+with owning({str(tmp_path)!r}, may_hold_a_run=True):
+    worker = os.fork()
+    if not worker:
+        time.sleep(60)
+    print(worker, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(process.stdout.readline())
+    try:
+        process.wait()
+        os.kill(worker, 0)  # it lives
+        with owning(str(tmp_path), may_hold_a_run=True):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_a_file_system_without_locks_gives_one_warning(tmp_path, monkeypatch, caplog):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with owning(str(tmp_path), may_hold_a_run=True):
+        pass
+    (record,) = caplog.records
+    assert "cannot be locked" in record.message
+
+
+@pytest.mark.parametrize(
+    "name", ["last_checkpoint", "model_0000003.pth", "model_final.pth", "model_best.pth"]
+)
+def test_a_folder_with_any_checkpoint_is_a_training(tmp_path, name):
+    (tmp_path / name).touch()
+    with (
+        pytest.raises(UserError, match="holds a training already: go on with it by --resume"),
+        owning(str(tmp_path), may_hold_a_run=False),
+    ):
+        pytest.fail("it would be overwritten")
+
+
+def test_what_a_killed_training_left_incomplete_is_removed_by_the_owner_alone(tmp_path):
+    check_output_dir(str(tmp_path), create=True)
+    with owning(str(tmp_path), may_hold_a_run=False):
+        stale = tmp_path / "model_0000003.pth.tmp"
+        stale.touch()
+        with pytest.raises(UserError), owning(str(tmp_path), may_hold_a_run=True):
+            pytest.fail("both own the folder")
+        assert stale.exists()
+    with owning(str(tmp_path), may_hold_a_run=False):
+        assert not stale.exists()
