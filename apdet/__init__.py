@@ -2,6 +2,6 @@
 
 from apdet.compat import install
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 install()  # the module paths of apdet 0.1 still work
