@@ -30,6 +30,16 @@ def storage_error(error: OSError, path: str | os.PathLike) -> UserError:
     )
 
 
+def check_folder(path: str | os.PathLike) -> None:
+    """Check that a folder is still there. What writes to it would make it anew, and empty.
+
+    Raises:
+        UserError: the folder is gone.
+    """
+    if not os.path.isdir(path):
+        raise storage_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), path)
+
+
 @contextmanager
 def naming_file(path: str | os.PathLike) -> Iterator[None]:
     """In this context, turn an OSError into a UserError that names a file.

@@ -20,6 +20,7 @@ from apdet.engine.result_keys import best_metric_key
 from apdet.engine.seeding import StepSeeder
 from apdet.engine.stopping import StopHook
 from apdet.engine.writing import PeriodicWriter, RankingPrinter
+from apdet.files import check_folder
 from apdet.signals import StopRequest
 
 
@@ -47,6 +48,8 @@ def build_hooks(
     periods = plan.schedule
 
     def test(*, multi_scale: bool = False) -> dict[str, Any]:
+        if comm.is_main_process():
+            check_folder(plan.output_dir)
         if not multi_scale:
             results.clear()
         final = get_event_storage().iter >= periods.max_iter

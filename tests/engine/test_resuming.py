@@ -1,5 +1,6 @@
 """A training that ends anywhere goes on as if it had not ended."""
 
+import shutil
 import signal
 
 import pytest
@@ -240,3 +241,17 @@ def test_a_signal_ends_an_evaluation_at_once_with_a_checkpoint(
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000003.pth"
     train("run", "SOLVER.CHECKPOINT_PERIOD", 100, resume=True)
     assert_same_bits(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_folder_that_is_removed_before_an_evaluation_is_not_made_anew(
+    train, evaluations, tmp_path, monkeypatch
+):
+    def run_step(self, _run_step=Trainer.run_step):
+        _run_step(self)
+        if self.iter == 1:
+            shutil.rmtree(self.plan.output_dir)
+
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+    with pytest.raises(UserError, match=r"/run: No such file or directory; restore the folder"):
+        train("run", "SOLVER.CHECKPOINT_PERIOD", 100)
+    assert evaluations == []
