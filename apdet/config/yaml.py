@@ -96,10 +96,12 @@ def _make_paths_absolute(loaded: dict[str, Any], path: Path) -> None:
 
 def _merge_dicts(source: dict[str, Any], target: dict[str, Any], path: Path) -> None:
     for key, value in source.items():
-        if isinstance(value, dict) and key in target:
-            if not isinstance(target[key], dict):
+        if isinstance(value, dict):
+            # Never the mapping itself: by an alias of YAML, another key may have the same one.
+            merged = target.setdefault(key, {})
+            if not isinstance(merged, dict):
                 raise UserError(f"{path}: {key} is a mapping here and a value in a _BASE_")
-            _merge_dicts(value, target[key], path)
+            _merge_dicts(value, merged, path)
         else:
             target[key] = value
 

@@ -170,7 +170,7 @@ def read_outcome(folder: Path, seconds: float | None) -> Outcome:
         metrics = {name: _result(report, test_set, name) for name in METRICS}
         val_ap = _result(report, val_sets[0], "AP") if val_sets else None
         curves = read_curves(folder / "metrics.json")
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         return Outcome({}, ([], []), seconds)
     names = ("bbox/AP", f"{(val_sets or [test_set])[0]}/bbox/AP")
     curve = next((curves[name] for name in names if name in curves), ([], []))

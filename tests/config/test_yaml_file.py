@@ -99,3 +99,13 @@ def test_a_base_that_leads_back_to_its_file_is_refused(tmp_path):
     (tmp_path / "b.yaml").write_text("_BASE_: [a.yaml]")
     with pytest.raises(UserError, match=r"a\.yaml: its _BASE_ leads back to the file itself"):
         load_config(tmp_path / "a.yaml")
+
+
+def test_a_key_that_overrides_one_of_an_alias_leaves_the_others_of_the_alias(tmp_path):
+    base = "MODEL: {ROI_BOX_HEAD: &head {POOLER_RESOLUTION: 7}, ROI_MASK_HEAD: *head}"
+    (tmp_path / "base.yaml").write_text(base)
+    heir = "_BASE_: base.yaml\nMODEL: {ROI_BOX_HEAD: {POOLER_RESOLUTION: 9}}"
+    (tmp_path / "heir.yaml").write_text(heir)
+    model = load_config(tmp_path / "heir.yaml").MODEL
+    assert model.ROI_BOX_HEAD.POOLER_RESOLUTION == 9
+    assert model.ROI_MASK_HEAD.POOLER_RESOLUTION == 7
