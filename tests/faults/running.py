@@ -134,9 +134,10 @@ class Running:
 
     def kill(self) -> None:
         """Kill the process and its children, if any of them still runs."""
-        self.signal_all(signal.SIGKILL)
+        self.signal_all(signal.SIGKILL)  # also the children of a process that has ended
         while self._exit_code() is None:
             time.sleep(0.01)
+            self.signal_all(signal.SIGKILL)  # a new process has no group of its own at first
 
     def _exit_code(self) -> int | None:
         if isinstance(self._process, subprocess.Popen):
