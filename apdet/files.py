@@ -14,6 +14,8 @@ _REMEDIES = {
     errno.EDQUOT: "free space in your quota",
     errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
     errno.ENOENT: "restore the folder",
+    errno.EEXIST: "remove the file that has the name of a folder",
+    errno.ENOTDIR: "remove the file that has the name of a folder",
     errno.EROFS: "make the file system writable",
     errno.EACCES: "make it writable and readable for you",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
@@ -28,16 +30,6 @@ def storage_error(error: OSError, path: str | os.PathLike) -> UserError:
         f"{os.fspath(path)}: {error.strerror or error}; {remedy}, then call again, a training with "
         "--resume. What was written before is whole"
     )
-
-
-def check_folder(path: str | os.PathLike) -> None:
-    """Check that a folder is still there. What writes to it would make it anew, and empty.
-
-    Raises:
-        UserError: the folder is gone.
-    """
-    if not os.path.isdir(path):
-        raise storage_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), path)
 
 
 @contextmanager

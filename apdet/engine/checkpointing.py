@@ -59,8 +59,9 @@ class PeriodicCheckpointer(HookBase):
 
     def save_now(self) -> None:
         """Save the last finished iteration, unless that is done."""
-        if self.saved_iter < self.trainer.iter:
-            self._save(f"model_{self.trainer.iter:07d}")
+        last_iter = min(self.trainer.iter, self.trainer.max_iter - 1)  # also after the training
+        if self.saved_iter < last_iter:
+            self._save(f"model_{last_iter:07d}")
 
     def _save(self, name: str) -> None:
         self.checkpointer.save(name, iteration=self.trainer.iter)

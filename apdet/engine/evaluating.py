@@ -28,7 +28,7 @@ class EvalHook(hooks.EvalHook):
             period: iterations between two evaluations; 0: only after the training.
             evaluate: evaluates the model and returns the results.
             stop: whether a signal asked the training to end.
-            save_now: writes a checkpoint before the process ends.
+            save_now: writes a checkpoint before an evaluation that fails ends the process.
         """
         super().__init__(period, evaluate)
         self._stop, self._save_now = stop, save_now
@@ -52,8 +52,11 @@ class EvalHook(hooks.EvalHook):
         try:
             with self._stop.at_once():
                 super()._do_eval()
-        except Stopped:
+        except BaseException as error:
             self._save_now()
+            if self._stop.signum and isinstance(error, RuntimeError):
+                # The signal ended another process, which this one has waited for.
+                raise Stopped(self._stop.signum) from error
             raise
         self._evaluated_iter = self.trainer.iter
 

@@ -1,5 +1,6 @@
 """The hooks of the training loop: checkpoints, evaluations and logs."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,12 +16,12 @@ from apdet.config.plan import TrainingPlan
 from apdet.engine.checkpointing import BestCheckpointer, PeriodicCheckpointer
 from apdet.engine.evaluating import EvalHook
 from apdet.engine.evaluation import evaluate
+from apdet.engine.folder_guard import FolderGuard
 from apdet.engine.learning_rate import LRScheduler
 from apdet.engine.result_keys import best_metric_key
 from apdet.engine.seeding import StepSeeder
 from apdet.engine.stopping import StopHook
 from apdet.engine.writing import PeriodicWriter, RankingPrinter
-from apdet.files import check_folder
 from apdet.signals import StopRequest
 
 
@@ -45,22 +46,10 @@ def build_hooks(
         results: each evaluation replaces its content by the new results.
         stop: whether a signal asked the training to end.
     """
-    periods = plan.schedule
-
-    def test(*, multi_scale: bool = False) -> dict[str, Any]:
-        if comm.is_main_process():
-            check_folder(plan.output_dir)
-        if not multi_scale:
-            results.clear()
-        final = get_event_storage().iter >= periods.max_iter
-        results.update(evaluate(plan, model, final=final, multi_scale=multi_scale))
-        return results
-
     periodic = PeriodicCheckpointer(
-        checkpointer, periods.checkpoint_period, num_to_keep=plan.checkpoints_to_keep or 0
+        checkpointer, plan.schedule.checkpoint_period, num_to_keep=plan.checkpoints_to_keep or 0
     )
-    eval_hook = partial(EvalHook, stop=stop, save_now=periodic.save_now)
-    built: list[HookBase] = [
+    return [
         seeder,
         hooks.IterationTimer(),
         schedule,
@@ -68,17 +57,9 @@ def build_hooks(
         # Before the evaluation, so that there is a checkpoint even if the evaluation fails.
         periodic,
         StopHook(stop, periodic.save_now),
-        eval_hook(periods.eval_period, test),
+        *_evaluations(plan, model, results=results, stop=stop, save_now=periodic.save_now),
+        *(_writers(plan, checkpointer) if comm.is_main_process() else ()),
     ]
-    if plan.multi_scale:
-        # Only after the training, because it takes many times as long.
-        built.append(eval_hook(0, partial(test, multi_scale=True)))
-    if comm.is_main_process():
-        built.append(BestCheckpointer(periods.eval_period, checkpointer, best_metric_key(plan)))
-        # The writers come last, so that they also write the results of the evaluation.
-        writers = [*default_writers(plan.output_dir, periods.max_iter), RankingPrinter()]
-        built.append(PeriodicWriter(writers, output_dir=plan.output_dir, period=plan.log_period))
-    return built
 
 
 def _precise_bn(plan: TrainingPlan, model: nn.Module) -> list[HookBase]:
@@ -87,3 +68,38 @@ def _precise_bn(plan: TrainingPlan, model: nn.Module) -> list[HookBase]:
     # The hook has its own loader, so that it takes no batches from the training.
     loader = plan.build_train_loader(seed=0)
     return [hooks.PreciseBN(plan.schedule.eval_period, model, loader, plan.precise_bn_iters)]
+
+
+def _evaluations(
+    plan: TrainingPlan,
+    model: nn.Module,
+    *,
+    results: dict[str, Any],
+    stop: StopRequest,
+    save_now: Callable[[], None],
+) -> list[HookBase]:
+    def test(*, multi_scale: bool = False) -> dict[str, Any]:
+        if not multi_scale:
+            results.clear()
+        final = get_event_storage().iter >= plan.schedule.max_iter
+        results.update(evaluate(plan, model, final=final, multi_scale=multi_scale))
+        return results
+
+    eval_hook = partial(EvalHook, stop=stop, save_now=save_now)
+    built: list[HookBase] = [eval_hook(plan.schedule.eval_period, test)]
+    if plan.multi_scale:
+        # Only after the training, because it takes many times as long.
+        built.append(eval_hook(0, partial(test, multi_scale=True)))
+    if comm.is_main_process():
+        return [FolderGuard(plan.output_dir), *built, FolderGuard(plan.output_dir)]
+    return built
+
+
+def _writers(plan: TrainingPlan, checkpointer: Checkpointer) -> list[HookBase]:
+    """They come last, so that they also write the results of the evaluation."""
+    periods = plan.schedule
+    writers = [*default_writers(plan.output_dir, periods.max_iter), RankingPrinter()]
+    return [
+        BestCheckpointer(periods.eval_period, checkpointer, best_metric_key(plan)),
+        PeriodicWriter(writers, output_dir=plan.output_dir, period=plan.log_period),
+    ]

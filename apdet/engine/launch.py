@@ -1,5 +1,6 @@
 """Starts the processes of a training, on GPUs or on the CPU, on one machine or several."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from functools import partial
 from multiprocessing import connection, resource_tracker
 from typing import Any
 
+import torch
 import torch.multiprocessing as mp
 from detectron2.engine.launch import DEFAULT_TIMEOUT, _distributed_worker, _find_free_port
 from detectron2.utils import comm
@@ -87,7 +89,13 @@ def _process(local_rank: int, *arguments: Any) -> None:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    # Start data-loader workers as a training of one process does: on Linux they are forked, so that
+    # they share the handling of signals and the memory of the data sets.
+    multiprocessing.set_start_method(None, force=True)
     _distributed_worker(local_rank, *arguments)
+    # Threads of torch.distributed that outlive the interpreter may abort the process.
+    comm.synchronize()
+    torch.distributed.destroy_process_group()
 
 
 def _run_to_end(start: Callable[[], mp.ProcessContext], stop: StopRequest) -> None:
@@ -139,8 +147,17 @@ def _wait(context: mp.ProcessContext, *, tell_others: bool) -> None:
     context.sentinels = {process.sentinel: failed[0]}  # torch raises the error of this process
     try:
         context.join()
-    except mp.ProcessExitedException:  # the process has already printed its error
-        sys.exit(1)
+    except mp.ProcessExitedException:
+        if process.exitcode > 0:  # it has printed its error
+            sys.exit(1)
+        sys.exit(
+            f"error: process {failed[0]} of the training was killed by {_signal_name(signum)}; the "
+            "memory may not suffice. Call again with --resume"
+        )
+
+
+def _signal_name(signum: int) -> str:
+    return signal.Signals(signum).name if signum in set(signal.Signals) else f"signal {signum}"
 
 
 def _send(context: mp.ProcessContext, signum: int) -> None:

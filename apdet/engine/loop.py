@@ -28,7 +28,7 @@ def run_loop(trainer: TrainerBase, stop: StopRequest) -> None:
     with EventStorage(trainer.iter) as trainer.storage:
         try:
             trainer.before_train()
-            with stop.deferred(), errors_of_workers():
+            with stop.deferred(), errors_of_workers(stop):
                 for iteration in range(trainer.start_iter, trainer.max_iter):
                     trainer.iter = iteration
                     trainer.before_step()

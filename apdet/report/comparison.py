@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from apdet.files import whole_file
+
 METRICS = ("AP", "AP50", "AP75")
 
 
@@ -70,4 +72,5 @@ def plot_comparison(rows: Sequence[Mapping[str, Any]], out_png: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
         axes.legend(frameon=False)
-    figure.savefig(out_png)
+    with whole_file(out_png) as file:
+        figure.savefig(file, format="png")

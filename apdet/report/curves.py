@@ -11,6 +11,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from apdet.files import whole_file
+
 logger = logging.getLogger(__name__)
 
 Curve = tuple[list[int], list[float]]  # iterations, ascending, and the values at them
@@ -94,7 +96,8 @@ def plot_curves(metrics_file: str | os.PathLike, out_png: str | os.PathLike) -> 
         left.set_yscale("log")
     _draw(right, aps, "Average precision (%)", "nothing was evaluated yet")
     right.set_ylim(bottom=0)
-    figure.savefig(out_png)
+    with whole_file(out_png) as file:
+        figure.savefig(file, format="png")
     return Path(out_png)
 
 

@@ -14,6 +14,7 @@ from matplotlib.typing import LineStyleType
 
 from apdet.data.image import read_image
 from apdet.evaluation.matching import Objects
+from apdet.files import whole_file
 from apdet.report.selection import read_evaluated, score_text, select
 from apdet.report.tile import DETECTION_COLOR, GROUND_TRUTH_COLOR, IGNORED_COLOR, draw_tile
 
@@ -82,7 +83,8 @@ def draw_detections(
         captions.append(str(image_id))
     legend = _legend([objects[image["image_id"]] for image in shown])
     figure = _compose(tiles, captions, f"{dataset_name}: {title}", legend)
-    figure.savefig(out_png)
+    with whole_file(out_png) as file:
+        figure.savefig(file, format="png")
     return Path(out_png)
 
 

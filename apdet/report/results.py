@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apdet.errors import UserError
+from apdet.files import naming_file, whole_file
 
 
 def write_results(output_dir: str | os.PathLike, results: Mapping[str, Any], **extra: Any) -> Path:
@@ -25,31 +25,26 @@ def write_results(output_dir: str | os.PathLike, results: Mapping[str, Any], **e
         UserError: the folder cannot be written to.
     """
     path = Path(output_dir) / "results.json"
-    try:
+    with naming_file(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"results": results, **extra})
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot write results.json there: {error}") from error
+    write_json(path, {"results": results, **extra})
     return path
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file in one step; numbers that are not finite become null.
-
-    Another process never reads half a file, and an interruption leaves the previous file.
+    """Write a whole JSON file; numbers that are not finite become null.
 
     Args:
         path: the file.
         content: the content. It may hold arrays and tensors.
 
     Raises:
-        OSError: the file cannot be written.
+        UserError: the file cannot be written.
         TypeError: the content has a type that JSON does not have.
     """
     text = json.dumps(_to_plain(content), indent=2, allow_nan=False)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def _to_plain(value: Any) -> Any:

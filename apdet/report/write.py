@@ -84,7 +84,7 @@ def _make_or_log(make: Callable[..., Path | None], *args: Any, **options: Any) -
     """Make one file and log any error, because a picture must not end a long training."""
     try:
         return make(*args, **options)
-    except UserError as error:
+    except (UserError, OSError) as error:
         logger.warning(f"{make.__name__}: {error}")
     except Exception:
         logger.exception(f"{make.__name__} failed")

@@ -1,4 +1,5 @@
 import os
+import queue
 import signal
 
 import pytest
@@ -6,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from apdet.data.worker_errors import errors_of_workers
 from apdet.errors import UserError
+from apdet.signals import Stopped, StopRequest
 
 
 class Broken(Dataset):
@@ -56,6 +58,22 @@ def test_a_worker_that_was_killed_is_said_with_a_remedy():
     with pytest.raises(UserError, match=r"^DataLoader worker .*Killed.*set num_workers") as error:
         read_all(killed)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "cause", [None, queue.Empty(), RuntimeError("DataLoader worker (pid 1) x")]
+)
+def test_a_worker_that_died_after_a_signal_is_no_error(cause):
+    stop = StopRequest()
+    stop.signum = signal.SIGTERM
+    with pytest.raises(Stopped), errors_of_workers(stop):
+        raise RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly") from cause
+
+
+def test_a_worker_whose_death_torch_does_not_explain_is_one_line():
+    message = r"^DataLoader worker .* exited unexpectedly\."
+    with pytest.raises(UserError, match=message), errors_of_workers():
+        raise RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly") from queue.Empty()
 
 
 def test_a_bug_keeps_its_traceback():

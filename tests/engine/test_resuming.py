@@ -229,6 +229,40 @@ def test_a_signal_ends_the_training_after_the_step_with_a_checkpoint(
     assert_same_bits(tmp_path / "run", tmp_path / "straight")
 
 
+def test_an_evaluation_that_fails_loses_no_step(train, evaluations, tmp_path, monkeypatch):
+    train("straight", "SOLVER.CHECKPOINT_PERIOD", 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(*in_evaluation(1, UserError("no image")))
+        with pytest.raises(UserError, match="no image"):
+            train("run", "SOLVER.CHECKPOINT_PERIOD", 100)
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000001.pth"
+    train("run", "SOLVER.CHECKPOINT_PERIOD", 100, resume=True)
+    assert_same_bits(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_signal_in_the_final_evaluation_leaves_the_final_checkpoint_as_the_last(
+    train, evaluations, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched, stop_signals() as stop:
+        patched.setattr(hooks, "evaluate", signalling(hooks.evaluate, 3))
+        with pytest.raises(Stopped, match="after iteration 5; go on with --resume"):
+            train("run", "SOLVER.CHECKPOINT_PERIOD", 100, stop=stop)
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_an_evaluation_that_breaks_because_a_signal_ended_another_process_is_stopped(
+    train, evaluations, tmp_path, monkeypatch
+):
+    def evaluate(*args, **kwargs):
+        stop.signum = signal.SIGTERM  # as if it came now
+        raise RuntimeError("Connection closed by peer")
+
+    with monkeypatch.context() as patched, stop_signals() as stop:
+        patched.setattr(hooks, "evaluate", evaluate)
+        with pytest.raises(Stopped, match="SIGTERM after iteration 1; go on with --resume"):
+            train("run", "SOLVER.CHECKPOINT_PERIOD", 100, stop=stop)
+
+
 def test_a_signal_ends_an_evaluation_at_once_with_a_checkpoint(
     train, evaluations, tmp_path, monkeypatch
 ):
@@ -252,6 +286,6 @@ def test_a_folder_that_is_removed_before_an_evaluation_is_not_made_anew(
             shutil.rmtree(self.plan.output_dir)
 
     monkeypatch.setattr(Trainer, "run_step", run_step)
-    with pytest.raises(UserError, match=r"/run: No such file or directory; restore the folder"):
+    with pytest.raises(UserError, match=r"/run: it was removed; restore the folder"):
         train("run", "SOLVER.CHECKPOINT_PERIOD", 100)
     assert evaluations == []

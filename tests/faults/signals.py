@@ -145,7 +145,7 @@ SIGNALS = (
     *[
         Row(
             name=f"{name_of(number)} to {whom}, two processes",
-            fault=endless,
+            fault=both(endless, with_workers),
             command=TWO_PROCESSES,
             during=send(number, to_all=whom == "all"),
             new_interpreter=True,

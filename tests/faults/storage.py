@@ -9,6 +9,7 @@ from faults.row import Row, refused
 from faults.run_folders import FINISHED, endless, interrupted
 from faults.running import Outcome, Running
 from faults.setup import Setup
+from faults.signals import many_test_images
 
 # A checkpoint has 2.6 MB, and all else together less than 2.
 NO_CHECKPOINT = 2_000_000
@@ -76,6 +77,17 @@ def remove_output(running: Running) -> None:
     running.setup.output.rename(running.setup.folder / "removed")
 
 
+def remove_output_in_evaluation(running: Running) -> None:
+    running.wait_for("Start inference on")
+    running.setup.output.rename(running.setup.folder / "removed")
+
+
+def often_evaluated(setup: Setup) -> None:
+    endless(setup)
+    many_test_images(setup)
+    setup.set("TEST.EVAL_PERIOD", 3)
+
+
 def checkpoint_at_100(setup: Setup) -> None:
     endless(setup)
     setup.set("SOLVER.CHECKPOINT_PERIOD", 100)
@@ -119,5 +131,12 @@ ROWS = (
         fault=checkpoint_at_100,
         during=remove_output,
         expect=(refused("output"),),
+    ),
+    Row(
+        name="OUTPUT_DIR is removed in an evaluation, which makes it anew",
+        fault=often_evaluated,
+        during=remove_output_in_evaluation,
+        expect=(refused("output: it was removed"),),
+        slow=True,
     ),
 )

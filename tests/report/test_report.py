@@ -34,8 +34,19 @@ def test_results_that_cannot_be_written_leave_the_former_ones(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_the_users_error(output, tmp_path):
     output.write_text("a file where the folder should be")
-    with pytest.raises(UserError, match="cannot write results"):
+    with pytest.raises(UserError, match=rf"{output}: File exists; remove the file"):
         write_report(output, {}, test_sets=["pets"])
+
+
+def test_a_picture_that_cannot_be_written_is_one_warning_without_a_traceback(output, caplog):
+    output.mkdir()
+    (output / "metrics.json").write_text('{"iteration": 19, "total_loss": 1.0, "lr": 0.1}')
+    (output / "curves.png.tmp").symlink_to("/dev/full")
+    (written,) = write_report(output, {}, test_sets=[])
+    assert written.name == "results.json"
+    (record,) = [record for record in caplog.records if "curves" in record.message]
+    assert f"{output}/curves.png: No space left on device; free space" in record.message
+    assert record.exc_info is None
 
 
 def test_the_report_has_results_curves_and_detections(
