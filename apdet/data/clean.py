@@ -1,6 +1,5 @@
 """Corrects image sizes and boxes in annotations that disagree with the image files."""
 
-import math
 import os
 import stat
 import struct
@@ -25,6 +24,7 @@ _OUTSIDE = "boxes are wholly outside their image and were dropped"
 _THIN = "boxes are narrower or lower than a pixel"
 _RESIZED = "images have another size than their annotations say; the images' sizes are used"
 _MASK_RESIZED = "masks have another size than their image and were dropped; their boxes are kept"
+_MAX_COORDINATE = 1e6  # no image is as large
 _MOSTLY_OUTSIDE = (
     "More than half of all boxes do: do they belong to other images, or are they [x0, y0, x1, y1] "
     "in place of [x, y, width, height]?"
@@ -43,8 +43,8 @@ def clean(dicts: Iterable[dict[str, Any]], flaws: Flaws) -> list[dict[str, Any]]
         The corrected dicts, without "source".
 
     Raises:
-        UserError: an image is missing or is not an image, a box is not finite, the boxes are
-            fractions of their images, or no box is left.
+        UserError: an image is missing or is not an image, the boxes cannot be in pixels, or no box
+            is left.
     """
     dicts = list(dicts)
     _check_pixels(dicts)
@@ -81,20 +81,20 @@ def _clean_image(old: dict[str, Any], flaws: Flaws) -> dict[str, Any]:
 
 
 def _check_pixels(dicts: Iterable[dict[str, Any]]) -> None:
-    """Raise a UserError if a box is not finite, or if all boxes are fractions of their images."""
-    fractions = ""
-    for image in dicts:
-        for annotation in image.get("annotations", []):
-            box, source = annotation["bbox"], image["source"]
-            if not all(math.isfinite(value) for value in box):
-                raise UserError(f"{source}: the box {box} is not finite; correct or remove it")
-            if max(map(abs, box)) > 1:
-                return
-            if any(value != int(value) for value in box):
-                fractions = source
-    if fractions:
+    """Raise a UserError if a box is too large, or if all boxes are fractions of their images."""
+    found = [
+        (annotation["bbox"], image["source"])
+        for image in dicts
+        for annotation in image.get("annotations", [])
+    ]
+    for box, source in found:
+        if not all(abs(value) <= _MAX_COORDINATE for value in box):  # nan is not, either
+            raise UserError(f"{source}: the box {box} is not in pixels; correct or remove it")
+    # Rounding, and corners in place of width and height, lead to numbers above 1.
+    are_small = all(abs(value) <= 1.5 for box, _ in found for value in box)
+    if len(found) > 1 and are_small and any(value % 1 for box, _ in found for value in box):
         raise UserError(
-            f"{fractions}: all boxes lie between 0 and 1, so they are fractions of the image; "
+            f"{found[0][1]}: all boxes lie between 0 and 1, so they are fractions of the image; "
             "write pixels: multiply them by the width and the height of the image"
         )
 
@@ -123,8 +123,6 @@ def _clip(
     box: list[float], width: int, height: int, file_name: str, flaws: Flaws
 ) -> list[float] | None:
     """The part of a box inside the image; None if it is empty."""
-    if not all(math.isfinite(value) for value in box):
-        raise UserError(f"{file_name}: the box {box} is not finite; correct or remove it")
     x0, y0, x1, y1 = box
     if x0 >= x1 or y0 >= y1:
         flaws.add(_EMPTY, file_name)

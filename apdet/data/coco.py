@@ -61,9 +61,9 @@ def _read_categories(content: dict[str, Any], path: Path, flaws: Flaws) -> dict[
     for position, category in enumerate(entries(content, "categories", path)):
         where = f"{path}: category {entry_name(category, position)}"
         category_id, name = fields(category, {"id": int, "name": str}, where)
-        if name != name.strip():
-            flaws.add("names of categories had spaces around them, which were removed", where)
-            name = name.strip()
+        if name != " ".join(name.split()):
+            flaws.add("names of categories had needless spaces, which were removed", where)
+            name = " ".join(name.split())
         if not name:
             raise UserError(f"{where}: its name is empty; write the class there")
         if category_id in categories or name in categories.values():
@@ -79,12 +79,15 @@ def _read_images(
 ) -> dict[Any, dict[str, Any]]:
     """Read the images by their ids, in the order of the ids if there is one, as Detectron2 does."""
     records: dict[Any, dict[str, Any]] = {}
+    texts: set[str] = set()
     files: set[str] = set()
     for position, image in enumerate(entries(content, "images", path)):
         where = f"{path}: image {entry_name(image, position)}"
         image_id, file_name = fields(image, {"id": (int, str), "file_name": str}, where)
-        if image_id in records:
+        # 1 and "1" would be told apart here, but hardly by other programs.
+        if str(image_id) in texts:
             raise UserError(f"{where}: this id is there twice; remove one")
+        texts.add(str(image_id))
         file = str(folder / file_name)
         if os.path.normpath(file) in files:
             flaws.add("images have the file of another image", where)
@@ -134,7 +137,9 @@ class _AnnotationReader:
             annotation, {"image_id": (int, str), "category_id": int, "bbox": list}, where
         )
         if image_id not in self.images:
-            raise UserError(f'{where}: image_id {image_id!r} is not in "images"; add it there')
+            same_text = [known for known in self.images if str(known) == str(image_id)]
+            remedy = f"write {same_text[0]!r} as it stands there" if same_text else "add it there"
+            raise UserError(f'{where}: image_id {image_id!r} is not in "images"; {remedy}')
         if category_id not in self.categories:
             raise UserError(
                 f'{where}: category_id {category_id} is not in "categories"; add it there'

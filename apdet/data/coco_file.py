@@ -9,6 +9,8 @@ from typing import Any
 from apdet.data.clean import unreadable_file
 from apdet.errors import UserError
 
+_TYPES = {int: "a whole number", str: "a text", list: "a list", (int, str): "a number or a text"}
+
 
 def parse_file(path: Path) -> dict[str, Any]:
     """Read a JSON file.
@@ -43,12 +45,14 @@ def entry_name(value: Any, position: int) -> str:
     return f"of id {value['id']}" if has_id else f"number {position + 1}"
 
 
-def fields(value: Any, types: dict[str, type | tuple[type, ...]], where: str) -> list[Any]:
+def fields(value: Any, types: dict[str, Any], where: str) -> list[Any]:
     """The values of some keys of an entry; a UserError if one is missing or of another type."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: {reprlib.repr(value)} is not in COCO's format; write a mapping")
     for key, expected in types.items():
-        found = value.get(key) if isinstance(value, dict) else None
+        found = value.get(key)
         if not isinstance(found, expected) or isinstance(found, bool):
             raise UserError(
-                f'{where}: "{key}" is {reprlib.repr(found)}; write it in COCO\'s format'
+                f'{where}: "{key}" is {reprlib.repr(found)}; write {_TYPES[expected]} there'
             )
     return [value[key] for key in types]

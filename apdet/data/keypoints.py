@@ -77,14 +77,15 @@ def read_keypoints(values: Any, num_keypoints: int, where: str) -> list[float]:
         Detectron2 as 0.5, as it is for boxes.
 
     Raises:
-        UserError: the number of values is wrong, or they are not finite numbers.
+        UserError: the number of values is wrong, they are not finite numbers, or a visibility is
+            not 0, 1 or 2.
     """
     if not values:
         return [0.0] * (3 * num_keypoints)
     is_list = isinstance(values, list) and all(is_finite(value) for value in values)
-    if not is_list or len(values) != 3 * num_keypoints:
+    if not is_list or len(values) != 3 * num_keypoints or not set(values[2::3]) <= {0, 1, 2}:
         raise UserError(
-            f'{where}: "keypoints" is {str(values)[:80]}; write x, y and the visibility of each of '
-            f"the {num_keypoints} keypoints"
+            f'{where}: "keypoints" is {str(values)[:80]}; write x, y and the visibility 0, 1 or 2 '
+            f"of each of the {num_keypoints} keypoints"
         )
     return [float(v) if i % 3 == 2 else v + 0.5 for i, v in enumerate(values)]

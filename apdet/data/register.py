@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from apdet.data.builtin import declare_unannotated, register_voc
-from apdet.data.class_names import warn_of_empty_classes, warn_of_similar_names
+from apdet.data.class_names import warn_of_similar_names
 from apdet.data.entries import FORMS, check_entries, data_set_names
 from apdet.data.entry_reader import Reader, entry_readers
 from apdet.data.records import to_dataset_dicts
@@ -68,7 +68,9 @@ def register(
                 DatasetCatalog.get(name)  # raises its errors now, not at the evaluation
     used = [*train, *val, *test]
     _check_classes(used)
-    _warn_of_classes(class_names, [name for name in train if name in readers])
+    trained = [name for name in train if name in readers]
+    if trained and not any("classes" in entry for entry in entries):
+        _warn_of_similar_classes(class_names, trained)
     _log_overlaps(lists, readers)
     return list(MetadataCatalog.get(used[0]).thing_classes) if used else []
 
@@ -176,18 +178,15 @@ def _check_classes(used: Sequence[str]) -> None:
             )
 
 
-def _warn_of_classes(class_names: Sequence[str], train: Sequence[str]) -> None:
-    """Warn of classes with almost the same name, and of those without a box to train on."""
+def _warn_of_similar_classes(class_names: Sequence[str], train: Sequence[str]) -> None:
+    """Warn of classes whose names are almost the same, with their boxes in the training sets."""
     count = Counter(
         class_names[box["category_id"]]
         for name in train
         for image in _get(name)
         for box in image.get("annotations", [])
     )
-    if count:
-        num_boxes, names = {name: count[name] for name in class_names}, ", ".join(train)
-        warn_of_similar_names(num_boxes, names)
-        warn_of_empty_classes(num_boxes, names)
+    warn_of_similar_names({name: count[name] for name in class_names}, ", ".join(train))
 
 
 def _log_overlaps(lists: dict[str, Sequence[str]], readers: dict[str, Reader]) -> None:

@@ -1,7 +1,7 @@
 """Loads the images that a detector is trained on."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import BoxMode
 
+from apdet.data.class_names import warn_of_empty_classes
 from apdet.errors import ArgumentError, UserError
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ def training_dicts(
 ) -> list[dict]:
     """Load the dataset dicts of the data sets to train on.
 
-    ``training_dicts(cfg)`` takes the arguments from a config. The images that are left out are
-    counted in one line of the log. A second call with the same arguments returns the same list.
+    ``training_dicts(cfg)`` takes the arguments from a config. The log counts the images and boxes
+    that are left out, each in one line, and names the classes without a box. A second call with
+    the same arguments returns the same list.
 
     Args:
         names: the names of registered data sets.
@@ -97,11 +99,30 @@ def _load(
         )
     if left_out:
         logger.warning(f"Training on {len(dicts)} of {len(every)} images; left out: {reasons}")
+    _log_boxes(names, dicts)
     for image in dicts:
         _check_boxes(image)
         if mask_format:
             _check_masks(image, mask_format)
     return dicts
+
+
+def _log_boxes(names: Sequence[str], dicts: Sequence[dict]) -> None:
+    """Log how many boxes are left out, and the classes that have no other box."""
+    count, num_ignored = Counter[int](), 0
+    for image in dicts:
+        for box in image.get("annotations", []):
+            if box.get("iscrowd"):
+                num_ignored += 1
+            else:
+                count[box["category_id"]] += 1
+    if num_ignored:
+        logger.info(
+            f"Training on {count.total()} boxes; {num_ignored} boxes are left out, because they "
+            "are difficult or crowds"
+        )
+    classes = MetadataCatalog.get(names[0]).get("thing_classes", [])
+    warn_of_empty_classes({name: count[k] for k, name in enumerate(classes)}, ", ".join(names))
 
 
 def _reason_to_leave_out(

@@ -9,7 +9,7 @@ from typing import Any
 from apdet.data.flaws import Flaws
 from apdet.data.records import Records, natural_sorted, to_dataset_dicts
 from apdet.data.voc_file import parse_file, read_objects, read_side
-from apdet.data.voc_folder import find_images, find_xml, split_ids
+from apdet.data.voc_folder import find_images, find_unread_images, find_xml, split_ids
 from apdet.errors import UserError
 
 __all__ = ["load_voc", "read_voc", "split_ids"]
@@ -69,17 +69,21 @@ def read_voc(
     paths = {i: xml_files.get(i, annotations / f"{i}.xml") for i in used}
     records = [_read_image(i, path, image_files, images, flaws) for i, path in paths.items()]
     if ids is None:
-        _count_unused(image_files, records, flaws)
+        _count_unused(images, image_files, records, flaws)
     flaws.log(str(annotations))
     found = {box["category"] for record in records for box in record["annotations"]}
     return Records(records, natural_sorted(found), None)
 
 
-def _count_unused(image_files: dict[str, Path], records: list[dict], flaws: Flaws) -> None:
-    """Count the images of a folder that no annotation file belongs to."""
+def _count_unused(
+    folder: Path, image_files: dict[str, Path], records: list[dict], flaws: Flaws
+) -> None:
+    """Count the images of a folder that are not in the data set."""
     unused = {str(path) for path in image_files.values()}
     for file_name in sorted(unused.difference(record["file_name"] for record in records)):
         flaws.add("images have no .xml file and are left out", file_name)
+    for file_name in find_unread_images(folder):
+        flaws.add("images are left out, because files with their suffix are not read", file_name)
 
 
 def _bare(image_id: str, image_files: dict[str, Path], folder: Path) -> dict[str, Any]:

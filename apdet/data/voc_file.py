@@ -36,8 +36,8 @@ def parse_file(path: Path) -> Element:
 
 def read_side(root: Element, tag: str, path: Path) -> int | None:
     """The width or height in pixels; None if the file does not say it."""
-    size = root.find("size")
-    if size is None or not (size.findtext(tag) or "").strip():
+    size = _find(root, "size", path)
+    if size is None or not _text(size, tag, path):
         return None
     return int(_number(size, tag, path))
 
@@ -66,19 +66,14 @@ def read_objects(root: Element, path: Path, flaws: Flaws) -> list[dict[str, Any]
 
 
 def _read_object(element: Element, path: Path, flaws: Flaws) -> dict[str, Any]:
-    # In XML, a line break and several spaces mean the same as one space.
-    name = " ".join((element.findtext("name") or "").split())
+    name = _text(element, "name", path)
     if not name:
         raise UserError(f"{path}: an <object> lacks its <name>; write the class there")
     box = _child(element, "bndbox", path)
-    if len(element.findall("bndbox")) > 1:
-        raise UserError(
-            f"{path}: an <object> has more than one <bndbox>; write one <object> for each box"
-        )
     x0, y0, x1, y1 = in_order(
         [_number(box, key, path) for key in ("xmin", "ymin", "xmax", "ymax")], flaws, str(path)
     )
-    text = element.findtext("difficult")
+    text = _text(element, "difficult", path)
     difficult = parse_truth(text)
     if difficult is None:
         raise UserError(f"{path}: <difficult> is {reprlib.repr(text)}; write 0 or 1 there")
@@ -91,8 +86,23 @@ def _read_object(element: Element, path: Path, flaws: Flaws) -> dict[str, Any]:
     }
 
 
+def _find(element: Element, tag: str, path: Path) -> Element | None:
+    """The only child with a tag; None if there is none."""
+    children = element.findall(tag)
+    if len(children) > 1:
+        raise UserError(f"{path}: <{element.tag}> has more than one <{tag}>; write one")
+    return children[0] if children else None
+
+
+def _text(element: Element, tag: str, path: Path) -> str:
+    """The text of the only child with a tag; empty if there is none."""
+    child = _find(element, tag, path)
+    # In XML, a line break and several spaces mean the same as one space.
+    return "" if child is None else " ".join((child.text or "").split())
+
+
 def _child(element: Element, tag: str, path: Path) -> Element:
-    child = element.find(tag)
+    child = _find(element, tag, path)
     if child is None:
         raise UserError(f"{path}: <{element.tag}> lacks its <{tag}>; add it")
     return child

@@ -1,6 +1,7 @@
 """Finds the files of a data set in PASCAL VOC's layout, and reads its splits."""
 
 import os
+import re
 from collections.abc import Container
 from pathlib import Path
 
@@ -13,14 +14,16 @@ from apdet.errors import UserError
 _IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"),
 )
+# Other images, which are not read.
+_OTHER_SUFFIXES = (".avif", ".dng", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".tga")
 
 
 def split_ids(root: str | os.PathLike, split: str) -> list[str]:
     """Read the image ids in ``ImageSets/Main/<split>.txt``, one in a line.
 
     A line is an id, which may have spaces, the suffix of a file, or folders before it. If there is
-    no annotation or image of this id, the first column of the line is the id, as in the files that
-    VOC has for each class.
+    no annotation or image of this id, but a number follows as in the files that VOC has for each
+    class, or two files are named, the first column of the line is the id.
 
     Raises:
         UserError: the file is missing, empty or not text; the message lists the splits.
@@ -50,16 +53,21 @@ def split_ids(root: str | os.PathLike, split: str) -> list[str]:
 
 def _image_id(line: str, known: Container[str]) -> str:
     """The image id in a line of a split: the first reading of the line that is known."""
-    line, column = line.strip(), line.split()[0]
-    readings = [line, *_without_suffix(line), column, *_without_suffix(column)]
-    return next((reading for reading in readings if reading in known), column)
+    line, (column, *others) = line.strip(), line.split()
+    readings = [line, *_as_path(line)]
+    if others and (re.fullmatch("[+-]?[0-9]+", others[0]) or _are_files(column, others[0])):
+        readings += _as_path(column)
+    return next((reading for reading in readings if reading in known), readings[-1])
 
 
-def _without_suffix(name: str) -> list[str]:
-    """Readings of a name as a path: its last part, without and with its suffix."""
+def _as_path(name: str) -> list[str]:
+    """Readings of a name as a path: its last part, with and without its suffix."""
     path = Path(name.replace("\\", "/"))
-    is_file = path.suffix.lower() in (*_IMAGE_SUFFIXES, ".xml")
-    return [path.stem, path.name] if is_file else [path.name]
+    return [path.name, path.stem] if _are_files(name) else [path.name]
+
+
+def _are_files(*names: str) -> bool:
+    return all(Path(name).suffix.lower() in (*_IMAGE_SUFFIXES, ".xml") for name in names)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -102,3 +110,8 @@ def find_images(folder: Path) -> dict[str, Path]:
     # the first one, must come last.
     paths.sort(key=lambda path: _IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {path.stem: path for path in paths} | {path.name: path for path in paths}
+
+
+def find_unread_images(folder: Path) -> list[str]:
+    """Find the image files of a folder that are in a format that is not read."""
+    return sorted(str(path) for path in _files(folder) if path.suffix.lower() in _OTHER_SUFFIXES)

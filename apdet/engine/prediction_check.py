@@ -7,7 +7,7 @@ from torch import nn
 
 from apdet.config.plan import TrainingPlan
 from apdet.engine.result_keys import evaluated_sets
-from apdet.errors import ArgumentError
+from apdet.errors import ArgumentError, UserError
 from apdet.modeling.contract import num_keypoints_of, predicts
 
 _NUM_COCO_SIGMAS = 17
@@ -17,8 +17,8 @@ def check_predictions(plan: TrainingPlan, model: nn.Module) -> None:
     """Check that the model predicts the masks or the keypoints that are measured.
 
     Raises:
-        UserError: it predicts none, or its number of keypoints is not that of the data sets or of
-            the OKS sigmas.
+        UserError: it predicts none, its number of keypoints is not that of the data sets or of
+            the OKS sigmas, or the data sets have keypoints of other names.
     """
     if plan.tasks.masks and predicts(model, "mask") is False:
         raise _error("{masks} is True, but {model} predicts no masks; set it to False", model=model)
@@ -36,7 +36,8 @@ def _error(template: str, *, model: nn.Module, **values: object) -> ArgumentErro
 
 
 def _check_keypoints(plan: TrainingPlan, num: int) -> None:
-    for name in dict.fromkeys([*plan.train_sets, *(s.name for s in evaluated_sets(plan))]):
+    names = list(dict.fromkeys([*plan.train_sets, *(s.name for s in evaluated_sets(plan))]))
+    for name in names:
         found = _num_keypoints(name)
         if found not in (None, num):
             raise ArgumentError(
@@ -47,8 +48,21 @@ def _check_keypoints(plan: TrainingPlan, num: int) -> None:
                 name=name,
                 found=found,
             )
+    _check_same_names(names)
     if plan.tasks.keypoints and evaluated_sets(plan):
         _check_sigmas(plan.tasks.keypoint_oks_sigmas, num)
+
+
+def _check_same_names(dataset_names: Sequence[str]) -> None:
+    keypoints = {name: MetadataCatalog.get(name).get("keypoint_names") for name in dataset_names}
+    listed = {name: list(found) for name, found in keypoints.items() if found is not None}
+    for name, found in listed.items():
+        first, expected = next(iter(listed.items()))
+        if found != expected:
+            raise UserError(
+                f"the data set {first!r} has the keypoints {expected}, but {name!r} has {found}; a "
+                "model has one list of keypoints, so give both the same"
+            )
 
 
 def _num_keypoints(dataset_name: str) -> int | None:

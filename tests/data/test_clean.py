@@ -53,7 +53,7 @@ def test_corners_in_the_wrong_order_are_put_right_and_counted(voc, coco, flaws):
 
 
 def test_fractions_of_the_image_are_refused(voc, coco, flaws):
-    voc.add("a", [("cat", 0.1, 0.25, 0.5, 0.75)]).add("b")
+    voc.add("a", [("cat", 0.1, 0.25, 0.5, 0.75)]).add("b", [("cat", 0.5, 0.25, 1.001, 1.001)])
     coco.add(1, [(1, 0.1, 0.25, 0.4, 0.5), (1, 0, 0, 1, 1)])
     with pytest.raises(UserError, match=r"a\.xml: all boxes lie between 0 and 1.*write pixels"):
         load_voc(voc.images, voc.xml)
@@ -61,11 +61,31 @@ def test_fractions_of_the_image_are_refused(voc, coco, flaws):
         load_coco(coco.write().json, coco.images)
     # One pixel in the corner is a box, and few thin boxes among others are only counted.
     voc.annotate("a", [("cat", 1, 1, 1, 1)])
-    assert boxes(load_voc(voc.images, voc.xml)[0]) == [[0, 0, 1, 1]]
+    voc.annotate("b", [("cat", 1, 1, 1, 1)])
+    assert [boxes(image) for image in load_voc(voc.images, voc.xml)] == 2 * [[[0, 0, 1, 1]]]
     assert flaws() == []
     coco.add(2, [(1, 2, 2, 9, 9)])
     load_coco(coco.write().json, coco.images)
     assert "1 boxes are narrower or lower than a pixel" in flaws()[0]
+
+
+def test_corners_as_fractions_of_the_image_are_refused(coco):
+    coco.add(1, [(1, 0.5, 0.5, 0.9, 0.95), (1, 0.4, 0.3, 0.9, 1)])
+    with pytest.raises(UserError, match="fractions of the image"):
+        load_coco(coco.write().json, coco.images)
+
+
+def test_one_tiny_box_is_not_taken_for_fractions(coco, flaws):
+    load_coco(coco.add(1, [(1, 0.25, 0.5, 0.5, 1)]).write().json, coco.images)
+    (warning,) = flaws()
+    assert "1 boxes are narrower or lower than a pixel" in warning
+
+
+@pytest.mark.parametrize("number", [1e7, -1e7, 1e300])
+def test_a_number_that_no_image_has_as_coordinate_is_named(voc, number):
+    voc.add("a", [("cat", 1, 1, number, 9)])
+    with pytest.raises(UserError, match=r"a\.xml: the box .* is not in pixels; correct or remove"):
+        load_voc(voc.images, voc.xml)
 
 
 def test_a_hint_is_given_if_most_boxes_reach_outside(coco, flaws):

@@ -199,6 +199,8 @@ def test_cocos_own_keypoints_have_the_pairs_of_detectron2(coco):
         ("annotations", {"keypoints": [1, 2, 2]}, "annotation of id 1: .*each of the 3 keypoints"),
         ("annotations", {"keypoints": [None] * 9}, 'annotation of id 1: "keypoints" is'),
         ("annotations", {"keypoints": "none"}, 'annotation of id 1: "keypoints" is'),
+        ("annotations", {"keypoints": [1, 2, 2, 3, 4, 3, 0, 0, 0]}, "the visibility 0, 1 or 2"),
+        ("annotations", {"keypoints": [1, 2, 2, 3, 4, 0.5, 0, 0, 0]}, "the visibility 0, 1 or 2"),
         ("categories", {"keypoints": ["a", "a"]}, "write a list of different names"),
         ("categories", {"keypoints": "abc"}, "write a list of different names"),
         ("categories", {"skeleton": [[1, 9]]}, '"skeleton" .* numbers from 1 to 3'),
@@ -217,10 +219,11 @@ def test_keypoints_without_names_are_counted(coco, flaws):
     assert "1 annotations have keypoints that no category names" in flaws()[0]
 
 
-def test_spaces_around_the_names_of_categories_are_removed_and_counted(coco, flaws):
-    coco.content["categories"][0]["name"] = " cat "
-    assert read_coco(coco.add(1).write().json, coco.images).class_names == ["cat", "dog"]
-    assert "1 names of categories had spaces around them" in flaws()[0]
+def test_needless_spaces_in_the_names_of_categories_are_removed_and_counted(coco, flaws):
+    for category, name in zip(coco.content["categories"], (" cat ", "hot  dog"), strict=True):
+        category["name"] = name
+    assert read_coco(coco.add(1).write().json, coco.images).class_names == ["cat", "hot dog"]
+    assert "2 names of categories had needless spaces" in flaws()[0]
 
 
 @pytest.mark.parametrize("name", ["1.png", "./1.png", "../images/1.png"])
@@ -326,10 +329,14 @@ def test_missing_files_and_folders_are_named(coco, tmp_path):
         ("annotations", {"bbox": [1, 2, 3, float("nan")]}, "write four finite numbers"),
         ("annotations", {"bbox": [1, 2, float("inf"), 4]}, "write four finite numbers"),
         ("annotations", {"bbox": [1, 2, 3, 10**400]}, "write four finite numbers"),
-        ("annotations", {"bbox": [1e308, 2, 1e308, 4]}, "not finite; correct"),
+        ("annotations", {"bbox": [1e308, 2, 1e308, 4]}, "is not in pixels; correct"),
         ("images", {"file_name": None}, 'image of id 1: "file_name" is None'),
         ("images", {"id": 2}, "image of id 2: this id is there twice; remove one"),
-        ("images", {"id": 1.5}, 'image of id 1.5: "id" is 1.5'),
+        ("images", {"id": 1.5}, 'image of id 1.5: "id" is 1.5; write a number or a text'),
+        ("images", {"id": "2"}, "image of id 2: this id is there twice; remove one"),
+        ("annotations", {"image_id": "2"}, "image_id '2' is not in \"images\"; write 2 as it"),
+        ("annotations", {"category_id": 1.0}, '"category_id" is 1.0; write a whole number'),
+        ("annotations", {"bbox": [1, 2, 3e6, 4]}, "not in pixels; correct"),
         ("categories", {"id": 2}, "category of id 2: .* there twice; remove one"),
         ("categories", {"name": "dog"}, "its name 'dog' is there twice; remove one"),
         ("categories", {"name": 7}, '"name" is 7'),

@@ -5,6 +5,7 @@ import yaml
 from conftest import CONFIGS
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import pascal_voc
+from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
 from apdet.config import load_config
 from apdet.config.datasets import register_datasets
@@ -211,6 +212,15 @@ def test_a_coco_file_may_be_divided(registered, coco):
     assert len(found[0][0]) == 3
 
 
+def test_keypoints_of_a_coco_file_change_places_in_a_mirror(registered, coco):
+    names = ["nose", "left_eye", "tail", "Right_Eye", "right_eye", "Left_Eye"]
+    coco.add(1, [(1, 0, 0, 5, 5)]).content["categories"][0]["keypoints"] = names
+    coco.write()
+    entry = {"name": "pets", "format": "coco", "json": str(coco.json), "images": str(coco.images)}
+    registered(entry, TRAIN=["pets"])
+    assert create_keypoint_hflip_indices(["pets"]) == [0, 4, 2, 5, 1, 3]
+
+
 def test_a_set_may_be_declared_to_have_no_ground_truth(registered, birds, voc):
     voc.add("x").split("bare", "x")
     bare = {"name": "bare", "format": "voc", "root": "voc", "split": "bare", "annotated": False}
@@ -291,6 +301,21 @@ def test_what_is_named_twice_is_said(registered, birds, voc, caplog, monkeypatch
     voc.split("test", "b", "c")
     (message,) = said(["birds_train"], ["birds_test"])
     assert message.startswith("birds_test: 1 of its images are also trained on")
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_almost_equal_names_are_said_unless_both_are_listed(
+    registered, birds, voc, caplog, monkeypatch, is_listed
+):
+    logger = logging.getLogger("apdet.data.class_names")
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    voc.add("b", [("Owl", 1, 1, 4, 4), ("2", 1, 1, 4, 4)])
+    if is_listed:
+        birds[0]["classes"] = ["owl", "Owl", "2", "10"]
+    registered(*birds, TRAIN=["birds_train"])
+    said = ["'Owl' (1 boxes), 'owl' (1 boxes)" in record.getMessage() for record in caplog.records]
+    assert said == [True] * (not is_listed)
 
 
 def test_sets_in_use_have_to_have_the_same_classes(registered, birds, voc, tmp_path, monkeypatch):

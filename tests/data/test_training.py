@@ -115,6 +115,30 @@ def test_images_that_are_left_out_are_counted_in_one_line(caplog, monkeypatch):
     ]
 
 
+@pytest.fixture
+def messages(caplog, monkeypatch):
+    """A function that gives what the log says about boxes and classes so far."""
+    for name in ("apdet.data.training_images", "apdet.data.class_names"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", False)
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [caplog.handler])
+        caplog.set_level(logging.INFO, name)
+    return lambda: [r.getMessage() for r in caplog.records if r.name.startswith("apdet.")]
+
+
+def test_boxes_that_are_left_out_are_counted_in_one_line(messages):
+    names(settings([box(), CROWD], [DIFFICULT, box(), CROWD]))
+    (message,) = messages()
+    assert message.startswith("Training on 2 boxes; 3 boxes are left out, because they are diff")
+
+
+@pytest.mark.parametrize("on_difficult", [False, True])
+def test_classes_without_a_box_to_train_on_are_said(messages, on_difficult):
+    cfg = settings([box(), {**DIFFICULT, "category_id": 1}], on_difficult=on_difficult)
+    MetadataCatalog.get("some").thing_classes[:] = ["thing", "rare", "absent"]
+    names(cfg)
+    assert f"some: no box of {'absent' if on_difficult else 'rare, absent'}" in messages()[-1]
+
+
 def test_a_data_set_that_is_registered_anew_is_read_anew():
     assert names(settings([box()], [box()])) == ["0", "1"]
     DatasetCatalog.remove("some")

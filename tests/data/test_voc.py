@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -125,17 +126,24 @@ def test_splits_may_have_columns_blank_lines_a_bom_and_repetitions(voc):
         "{}  1",
         "{} -1",
         "{}.jpg 0",
+        "JPEGImages/{}.jpg Annotations/{}.xml",
     ],
 )
 def test_an_id_in_a_split_may_have_a_suffix_folders_and_columns(voc, write):
     names = ["photo", "photo (1)", "photo  (2)", "v1.2"]
     for name in names:
         voc.add(name)
-    voc.split("train", *[write.format(name) for name in names])
-    if write.endswith(("1", "0")):  # columns are only told from names without spaces
-        voc.split("train", *[write.format(name) for name in ("photo", "v1.2")])
+    if len(write.split()) > 1:  # columns are only told from names without spaces
         names = ["photo", "v1.2"]
+    voc.split("train", *[write.format(name, name) for name in names])
     assert split_ids(voc.root, "train") == names
+
+
+@pytest.mark.parametrize("line", ["photo (1)", "photo (1).jpg", "photo copy"])
+def test_an_id_with_a_space_is_not_taken_for_that_of_another_image(voc, line):
+    voc.add("photo").split("train", line)
+    with pytest.raises(UserError, match=rf"{re.escape(line.removesuffix('.jpg'))}\.jpg: no such"):
+        load(voc, ids=split_ids(voc.root, "train"))
 
 
 def test_ids_that_a_split_repeats_are_counted(voc, flaws):
@@ -163,12 +171,15 @@ def test_images_without_annotation_file_are_counted(voc, flaws):
     for name in "bc":
         (voc.xml / f"{name}.xml").unlink()
     (voc.images / "notes.txt").write_text("not an image")
+    (voc.images / "d.HEIC").write_text("an image of a telephone")
     (voc.images / "._a.jpg").write_text("what macOS writes beside a file")
     (voc.xml / "._a.xml").write_text("what macOS writes beside a file")
     assert [image["image_id"] for image in load(voc)] == ["a"]
-    (warning,) = flaws()
-    assert "2 images have no .xml file and are left out" in warning
-    assert str(voc.images / "b.jpg") in warning
+    without_xml, not_read = flaws()
+    assert "2 images have no .xml file and are left out" in without_xml
+    assert str(voc.images / "b.jpg") in without_xml
+    assert "1 images are left out, because files with their suffix are not read" in not_read
+    assert str(voc.images / "d.HEIC") in not_read
 
 
 @pytest.mark.parametrize("size", ["", "<size/>", "<size><width> </width></size>"])
@@ -294,6 +305,16 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>
         (SIZE.replace("30", "30px"), "<height> is '30px'; write a number"),
         (SIZE.replace("30", "inf"), "<height> is 'inf'; write a number"),
         ("<size>", "broken XML .*; correct it"),
+        (2 * SIZE, "<annotation> has more than one <size>; write one"),
+        (f"<object>{2 * '<name>cat</name>'}{BOX}</object>", "<object> has more than one <name>"),
+        (
+            f"<object><name>cat</name>{2 * '<difficult>0</difficult>'}{BOX}</object>",
+            "<object> has more than one <difficult>",
+        ),
+        (
+            f"<object><name>cat</name>{BOX.replace('<xmax>', '<xmax>8</xmax><xmax>')}</object>",
+            "<bndbox> has more than one <xmax>",
+        ),
         ("<size><width>1_0</width></size>", "<width> is '1_0'; write a number"),
     ],
 )

@@ -52,6 +52,21 @@ def test_there_must_be_an_oks_sigma_for_each_keypoint(sigmas):
         check(2, sigmas)
 
 
+@pytest.mark.usefixtures("with_two_keypoints")
+def test_keypoints_of_other_names_are_named():
+    MetadataCatalog.get(NAME).keypoint_names = ["head", "tail"]
+    MetadataCatalog.get("others").keypoint_names = ["left", "right"]
+    plan = SimpleNamespace(
+        train_sets=[NAME, "others"], val_sets=[], test_sets=[], tasks=EvaluationTasks()
+    )
+    heads = SimpleNamespace(keypoint_head=SimpleNamespace(num_keypoints=2))
+    try:
+        with pytest.raises(UserError, match=r"\['head', 'tail'\], but 'others' has \['left'"):
+            check_predictions(plan, SimpleNamespace(roi_heads=heads))
+    finally:
+        MetadataCatalog.remove("others")
+
+
 @pytest.mark.parametrize("task", ["masks", "keypoints"])
 def test_a_detector_of_boxes_alone_is_not_measured_on_more(cfg, task):
     plan = SimpleNamespace(tasks=EvaluationTasks(**{task: True}))

@@ -152,6 +152,16 @@ IMAGES = tuple(
 
 VARIANTS = rarely(
     Row(
+        name="image ids are 1 and '1'",
+        fault=name_images(lambda number: "1" if number == 2 else number),
+        expect=(refused("twice"),),
+    ),
+    Row(
+        name="a coordinate of a box above a million",
+        fault=put("annotations", first=1, bbox=[5, 5, 3e7, 9]),
+        expect=(refused("bbox|box"),),
+    ),
+    Row(
         name="COCO boxes of negative width",
         fault=change_box(lambda x, y, w, h: [x + w, y, -w, h]),
         expect=(as_flawless(warns=CORNERS), refused("bbox")),

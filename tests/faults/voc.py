@@ -193,4 +193,12 @@ FIELDS = (
     ),
 )
 
-ROWS = (*SPLITS, *FILES, *FIELDS)
+VARIANTS = rarely(
+    Row(
+        name="an <object> with two names",
+        fault=edit("<name>", "<name>dog</name><name>", first=1),
+        expect=(refused("<name>"),),
+    ),
+)
+
+ROWS = (*SPLITS, *FILES, *FIELDS, *VARIANTS)
