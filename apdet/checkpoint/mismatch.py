@@ -33,7 +33,7 @@ def check_fit(
     if problems := _list_problems(incompatible, strict, allow_mismatch and not strict):
         raise ArgumentError(
             "Checkpointer",
-            "a checkpoint of another model than this one.\n{problems}\nGive {weights} a checkpoint "
+            "a checkpoint of another model than this one: {problems}. Give {weights} a checkpoint "
             "of this model, or, to start from what fits, set {allow_mismatch} to True",
             problems=problems,
         )
@@ -66,7 +66,7 @@ def _list_problems(incompatible: Any, strict: bool, allow_mismatch: bool) -> str
         unexpected = incompatible.unexpected_keys
         problems += [_listing("weights that the checkpoint lacks", lacking)] if lacking else []
         problems += [_listing("weights that the model lacks", unexpected)] if unexpected else []
-    return "\n".join(problems)
+    return "; ".join(problems)
 
 
 def _find_misfit(weights: Sequence[str], incompatible: Any, model_weights: Sequence[str]) -> str:
@@ -99,8 +99,5 @@ def _first(names: Sequence[str], limit: int = 3) -> str:
     return (", ".join(names[:limit]) or "no weight") + more
 
 
-def _listing(title: str, rows: Sequence[str], limit: int = 12) -> str:
-    shown = [f"    {row}" for row in rows[:limit]]
-    if len(rows) > limit:
-        shown.append(f"    and {len(rows) - limit} more")
-    return "\n".join([f"  {len(rows)} {title}:", *shown])
+def _listing(title: str, rows: Sequence[str]) -> str:
+    return f"{len(rows)} {title}: {_first(rows, limit=6)}"

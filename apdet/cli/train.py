@@ -132,7 +132,8 @@ def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
     with naming(config.key_of), naming_file(folder):
         check_output_dir(folder, create=not args.dry_run)
         if args.dry_run:
-            return dry_run(_set_up_dry_run(config, args))
+            plan = _set_up_dry_run(config, args)
+            return dry_run(plan, resume=args.resume, eval_only=args.eval_only)
         if args.eval_only:
             return evaluate_checkpoint(_set_up(config, args), resume=args.resume)
         with owning(folder, may_hold_a_run=args.resume):

@@ -1,85 +1,97 @@
 """The dry run: one training step, one image of each test set, and a summary of the training."""
 
+import logging
 import resource
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from apdet.checkpoint import Checkpointer, resolve_weights_classes
 from apdet.config.plan import TestSet, TrainingPlan
-from apdet.engine.evaluation_check import check_evaluation, log_validation
-from apdet.engine.model import build_model
+from apdet.data.worker_errors import errors_of_workers
+from apdet.engine.evaluation import load_to_evaluate
 from apdet.engine.result_keys import evaluated_sets
+from apdet.engine.trainer import Trainer
 from apdet.modeling.cls_loss import cls_loss_name
 from apdet.modeling.contract import match_anchors, num_classes_of
 
+logger = logging.getLogger(__name__)
 
-def dry_run(plan: TrainingPlan) -> dict[str, str]:
+
+def dry_run(plan: TrainingPlan, *, resume: bool = False, eval_only: bool = False) -> dict[str, str]:
     """Check config, data, model and weights, and print a summary. Nothing is written.
+
+    Args:
+        plan: the training or evaluation.
+        resume: whether to load the last checkpoint in the output folder, if there is one.
+        eval_only: whether it is an evaluation, which needs no training set.
 
     Returns:
         {title: text} of each row of the summary.
 
     Raises:
-        UserError: an error that would also stop a training.
+        UserError: an error that would also stop the training or evaluation.
     """
-    with plan.naming_keys():
-        summary = _try_out(plan)
+    with plan.naming_keys(), errors_of_workers():
+        summary = _evaluation(plan, resume=resume) if eval_only else _training(plan, resume=resume)
     print(tabulate(summary.items(), tablefmt="plain"))
     print("dry run: all is well, nothing was written")
     return summary
 
 
-def _try_out(plan: TrainingPlan) -> dict[str, str]:
+def _evaluation(plan: TrainingPlan, *, resume: bool) -> dict[str, str]:
+    model = load_to_evaluate(plan, resume=resume)
+    return {**_model_rows(plan, model), **_detection_rows(plan, model)}
+
+
+def _training(plan: TrainingPlan, *, resume: bool) -> dict[str, str]:
     dicts = plan.load_train_dicts()
-    check_evaluation(plan)
-    log_validation(plan)
-    model = build_model(plan)
-    Checkpointer(
-        model,
-        allow_mismatch=plan.weights.allow_mismatch,
-        classes=plan.classes,
-        weights_classes=resolve_weights_classes(plan.weights.classes),
-    ).load(plan.weights.path)
-    batch = next(iter(plan.build_train_loader(seed=max(plan.seed, 0))))
-    losses = _train_step(plan, model, batch)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = Trainer(replace(plan, output_dir=scratch))
+        trainer.checkpointer.save_dir = plan.output_dir
+        if trainer.checkpointer.has_checkpoint() and not resume:
+            logger.warning(f"{plan.output_dir} holds a training already, which is not resumed here")
+        trainer.resume_or_load(resume=resume)
+        batch, losses = trainer.try_step()
+    model = trainer.model
     sizes = ["x".join(map(str, image["image"].shape)) for image in batch]
     num_images = plan.schedule.max_iter * len(batch)
     return {
-        "model": f"{plan.architecture} on {plan.device}",
-        "classification loss": cls_loss_name(model),
-        "parameters": f"{_count(model.parameters()):,}",
+        **_model_rows(plan, model),
         "trained parameters": f"{_count(p for p in model.parameters() if p.requires_grad):,}",
         "training images": f"{len(dicts):,} of {', '.join(plan.train_sets)}",
         "boxes": _boxes_per_class(plan.classes, dicts),
         "iterations": f"{plan.schedule.max_iter:,} of {len(batch)} images "
         f"({num_images / len(dicts):.1f} epochs)",
+        **({"finished iterations": f"{trainer.start_iter:,}"} if trainer.start_iter else {}),
         "learning rate": f"{plan.schedule.base_lr:g}",
         "first training batch": ", ".join(sizes[:4]) + (", ..." if len(sizes) > 4 else ""),
         **_anchor_rows(model, batch),
-        **{key: f"{value.item():.4f}" for key, value in losses.items()},
-        **{
-            f"first image of {test_set.name}": f"{_num_detections(model, test_set)} detections"
-            for test_set in evaluated_sets(plan)
-        },
+        **{key: f"{value:.4f}" for key, value in losses.items()},
+        **_detection_rows(plan, model),
         "peak memory": f"{_peak_memory(plan.device) / 2**30:.1f} GiB",
     }
 
 
-def _train_step(plan: TrainingPlan, model: nn.Module, batch: Sequence) -> dict[str, Tensor]:
-    optimizer = plan.build_optimizer(model)
-    model.train()
-    with EventStorage():  # two-stage detectors need it in training
-        losses = model(batch)
-    sum(losses.values()).backward()
-    optimizer.step()
-    return losses
+def _model_rows(plan: TrainingPlan, model: nn.Module) -> dict[str, str]:
+    return {
+        "model": f"{plan.architecture} on {plan.device}",
+        "classification loss": cls_loss_name(model),
+        "parameters": f"{_count(model.parameters()):,}",
+    }
+
+
+def _detection_rows(plan: TrainingPlan, model: nn.Module) -> dict[str, str]:
+    return {
+        f"first image of {test_set.name}": f"{_num_detections(model, test_set)} detections"
+        for test_set in evaluated_sets(plan)
+    }
 
 
 def _anchor_rows(model: nn.Module, batch: Sequence) -> dict[str, str]:

@@ -84,19 +84,29 @@ def evaluate_checkpoint(plan: TrainingPlan, *, resume: bool) -> dict[str, Any]:
             truth, or the results are not the expected ones.
     """
     with plan.naming_keys():
-        check_evaluation(plan)
-        model = build_model(plan)
-        Checkpointer(
-            model,
-            plan.output_dir,
-            classes=plan.classes,
-            weights_classes=resolve_weights_classes(plan.weights.classes),
-        ).load_to_evaluate(plan.weights.path, resume=resume)
+        model = load_to_evaluate(plan, resume=resume)
         results = evaluate(plan, model)
         if plan.multi_scale:
             results.update(evaluate(plan, model, multi_scale=True))
         report(plan, results)
     return results
+
+
+def load_to_evaluate(plan: TrainingPlan, *, resume: bool) -> nn.Module:
+    """Check the data sets, and load the checkpoint that `evaluate_checkpoint` evaluates.
+
+    Raises:
+        UserError: as `evaluate_checkpoint`.
+    """
+    check_evaluation(plan)
+    model = build_model(plan)
+    Checkpointer(
+        model,
+        plan.output_dir,
+        classes=plan.classes,
+        weights_classes=resolve_weights_classes(plan.weights.classes),
+    ).load_to_evaluate(plan.weights.path, resume=resume)
+    return model
 
 
 def report(plan: TrainingPlan, results: dict[str, Any]) -> None:
@@ -123,11 +133,11 @@ def report(plan: TrainingPlan, results: dict[str, Any]) -> None:
 
 
 def _verify(expected: Sequence[ExpectedResult], results: Mapping[str, Any]) -> None:
-    table = compare_with_expected(expected, flatten_results_dict(results))
-    if table is not None:
+    wrong = compare_with_expected(expected, flatten_results_dict(results))
+    if wrong is not None:
         raise ArgumentError(
             "TrainingPlan",
-            "the results are not those of {expected_results}\n{table}",
-            table=table,
+            "the results are not those of {expected_results}: {wrong}",
+            wrong=wrong,
         )
     logger.info(f"The results are verified: {len(expected)} are as expected")

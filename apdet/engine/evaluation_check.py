@@ -7,7 +7,12 @@ from typing import Any
 from detectron2.data import DatasetCatalog
 
 from apdet.config.plan import TrainingPlan
-from apdet.engine.result_keys import best_metric_key, evaluated_sets, expected_results
+from apdet.engine.result_keys import (
+    best_metric_key,
+    evaluated_sets,
+    expected_results,
+    result_keys,
+)
 from apdet.errors import ArgumentError, UserError
 from apdet.evaluation.ground_truth import is_declared_unannotated
 
@@ -41,6 +46,9 @@ def log_validation(plan: TrainingPlan) -> None:
     why = "" if plan.val_sets else f" {val} is empty, so {test} serves."
     names = ", ".join(val_set.name for val_set in sets)
     key = best_metric_key(plan)
+    if result_keys(plan, sets) == []:
+        logger.info(f"{names} has no annotations, so no best checkpoint is chosen: {val} is empty")
+        return
     logger.info(f"Validation on {names}: {key} chooses the best checkpoint.{why}")
 
 

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, TrainerBase
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from apdet.checkpoint import Checkpointer, resolve_weights_classes
@@ -156,6 +157,27 @@ class Trainer(TrainerBase):
         """Make one step of the optimizer."""
         self._trainer.iter = self.iter
         self._trainer.run_step()
+
+    def try_step(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        """Make the next step only, to see whether a training would work. Nothing is written.
+
+        Returns:
+            The batch of this process, in Detectron2's format, and {name: value} of the losses.
+
+        Raises:
+            UserError: the loss is NaN or infinite.
+        """
+        batch = next(iter(self._trainer.data_loader))
+        self._trainer.reset_data_loader(lambda: [batch])
+        self.iter = self.start_iter
+        with EventStorage(self.iter) as self.storage:
+            self.seeder.before_step()
+            try:
+                self.run_step()
+            except FloatingPointError as error:
+                raise divergence(error, iteration=self.iter, checkpoint="") from error
+            values = {name: value for name, (value, _) in self.storage.latest().items()}
+        return batch, {name: value for name, value in values.items() if "loss" in name}
 
     def state_dict(self) -> dict[str, Any]:
         """The last finished iteration, and the state of the optimizer and the hooks."""

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tabulate import tabulate
-
 
 class ExpectedResult(NamedTuple):
     """A result that is expected. Nothing in it is checked."""
@@ -55,13 +53,11 @@ def compare_with_expected(
         results: {key: value}.
 
     Returns:
-        None if all are within their tolerances; else a table of all that are expected.
+        None if all are within their tolerances; else the others, on one line.
     """
-    rows = []
+    wrong = []
     for result in expected:
         found = results.get(result.key, math.nan)
-        is_met = abs(found - result.value) <= result.tolerance
-        rows.append((result.key, result.value, result.tolerance, found, "" if is_met else "wrong"))
-    if not any(row[-1] for row in rows):
-        return None
-    return tabulate(rows, ["result", "expected", "tolerance", "found", ""])
+        if not abs(found - result.value) <= result.tolerance:
+            wrong.append(f"{result.key} {found:.4g}, not {result.value:g} ± {result.tolerance:g}")
+    return "; ".join(wrong) or None

@@ -1,11 +1,16 @@
 """The dry run reads the training set once, and shows the schedule of the training's processes."""
 
+import json
+
 import pytest
 from conftest import CONFIGS
+from detectron2.utils.env import seed_all_rng
 
 from apdet.config import read_config
 from apdet.data import training_images
+from apdet.engine import Trainer
 from apdet.engine.dry_run import dry_run
+from apdet.errors import UserError
 
 
 @pytest.fixture
@@ -45,3 +50,44 @@ def test_a_dry_run_shows_the_schedule_of_the_number_of_processes_of_the_training
     summary = dry_run(read_config(config, overrides).plan(num_processes=3))
     assert summary["iterations"].startswith("2 of 6 images")  # 6 of 2 images for one process
     assert summary["learning rate"] == "0.003"
+
+
+def test_a_dry_run_resumes_and_evaluates_as_the_training_does(config, output, capsys):
+    with pytest.raises(UserError, match=r"--eval-only needs MODEL\.WEIGHTS"):
+        dry_run(read_config(config).plan(), eval_only=True)
+    plan = read_config(config).plan()
+    Trainer(plan).train()
+    before = files_in(output)
+    assert "finished iterations" not in dry_run(plan)
+    assert dry_run(plan, resume=True)["finished iterations"] == "6"
+    summary = dry_run(plan, resume=True, eval_only=True)
+    assert "training images" not in summary
+    assert summary["first image of digits_test"].endswith("detections")
+    assert files_in(output) == before
+
+
+def files_in(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_the_first_step_of_a_dry_run_is_that_of_the_training(config, output):
+    seed_all_rng(3)  # the initial weights
+    losses = dry_run(read_config(config, ["SEED", "3"]).plan())
+    seed_all_rng(3)
+    Trainer(read_config(config, ["SEED", "3", "SOLVER.MAX_ITER", "1"]).plan()).train()
+    lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
+    trained = {key: value for line in lines for key, value in line.items()}
+    for name in ("loss_cls", "loss_box_reg", "total_loss"):
+        assert losses[name] == f"{trained[name]:.4f}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "()"], "MIN_SIZES"),
+        (["SOLVER.BASE_LR", "nan"], "SOLVER.BASE_LR"),
+    ],
+)
+def test_a_dry_run_finds_what_would_stop_the_training(config, overrides, message):
+    with pytest.raises(UserError, match=message):
+        dry_run(read_config(config, overrides).plan())

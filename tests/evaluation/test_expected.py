@@ -14,13 +14,10 @@ def test_results_within_their_tolerances_are_as_expected():
 
 
 @pytest.mark.parametrize("ap", [39.4, 41, math.nan, None])
-def test_a_result_that_differs_or_is_missing_is_named_in_a_table(ap):
+def test_a_result_that_differs_or_is_missing_is_named(ap):
     results = {"te/bbox/AP50": 60.0} | ({} if ap is None else {"bbox/AP": ap})
-    table = compare_with_expected(read_expected(ROWS), results)
-    wrong = [line for line in table.splitlines() if line.endswith("wrong")]
-    assert len(wrong) == 1
-    assert wrong[0].split()[:3] == ["bbox/AP", "40", "0.5"]
-    assert "te/bbox/AP50" in table
+    wrong = compare_with_expected(read_expected(ROWS), results)
+    assert wrong == f"bbox/AP {math.nan if ap is None else ap}, not 40 ± 0.5"
 
 
 @pytest.mark.parametrize(
