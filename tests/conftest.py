@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,10 @@ from apdet.config import load_config
 from apdet.data.digits import CLASSES, write_digits
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+# A shell starts a command in the background with Ctrl-C ignored, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

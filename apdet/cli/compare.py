@@ -17,13 +17,13 @@ resumes interrupted ones.
 
 import argparse
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from apdet import losses
+from apdet.cli.errors import add_debug_option, errors_in_one_line
 from apdet.config import load_config
 from apdet.config.names import naming, yaml_key
 from apdet.engine.comparison import Comparison, Outcome, Run, Variant, best_base_lr, summarise
@@ -38,12 +38,8 @@ from apdet.signals import ending_on_signals
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Run the command line. An error that the user can fix ends it with a message."""
     args = parse_args(argv, prog)
-    with ending_on_signals():
-        try:
-            with naming(yaml_key):
-                compare(args)
-        except UserError as error:
-            sys.exit(f"error: {error}")
+    with ending_on_signals(), errors_in_one_line(debug=args.debug), naming(yaml_key):
+        compare(args)
 
 
 def parse_args(argv: list[str] | None = None, prog: str | None = None) -> argparse.Namespace:
@@ -85,6 +81,7 @@ def _build_parser(prog: str | None) -> argparse.ArgumentParser:
         action="store_true",
         help="allow package.module:function as MODEL.CLS_LOSS.NAME",
     )
+    add_debug_option(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for all trainings")
     return parser
 

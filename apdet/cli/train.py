@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
+from apdet.cli.errors import add_debug_option, errors_in_one_line
 from apdet.config import read_config
 from apdet.config.names import naming
 from apdet.config.plan import TrainingPlan
@@ -22,7 +23,6 @@ from apdet.engine.evaluation import evaluate_checkpoint
 from apdet.engine.launch import ending_rank_on_signals, launch_processes
 from apdet.engine.log_file import set_up_log
 from apdet.engine.output_folder import check_output_dir, owning
-from apdet.errors import UserError
 from apdet.files import naming_file
 from apdet.modeling.named_loss import allow_custom_code
 from apdet.signals import StopRequest
@@ -89,6 +89,7 @@ def parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--num-processes", type=int, default=1, help="number of CPU processes that share each batch"
     )
+    add_debug_option(parser)
     parser.set_defaults(dist_url="auto")  # a free port: several trainings may run side by side
     args = parser.parse_args(argv)
     if not args.config_file:
@@ -112,11 +113,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, evaluate or check in this process, as the arguments say."""
     # Detectron2 calls meshgrid in a deprecated way.
     warnings.filterwarnings("ignore", message="torch.meshgrid")
-    with ending_rank_on_signals() as stop:
-        try:
-            return _run(args, stop)
-        except UserError as error:
-            sys.exit(f"error: {error}")
+    with ending_rank_on_signals() as stop, errors_in_one_line(debug=args.debug):
+        return _run(args, stop)
 
 
 def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:

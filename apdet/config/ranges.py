@@ -1,8 +1,6 @@
 """The numbers that a config may hold, so that an impossible one is named when it is read."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -10,55 +8,51 @@ from detectron2.config import CfgNode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from apdet.config.nodes import select
+from apdet.config.number_range import Range
 from apdet.errors import UserError
-
-
-@dataclass(frozen=True)
-class Range:
-    """A range of numbers, with its limits.
-
-    Attributes:
-        low: the least number.
-        high: the greatest number.
-        above: whether ``low`` itself is left out.
-        whole: whether only whole numbers are in the range.
-        or_none: whether None is allowed, too.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    whole: bool = False
-    or_none: bool = False
-
-    def __contains__(self, value: object) -> bool:
-        if value is None:
-            return self.or_none
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return False
-        if not math.isfinite(value) or (self.whole and value != int(value)):
-            return False
-        return self.low <= value <= self.high and not (self.above and value == self.low)
-
-    def __str__(self) -> str:
-        limits = []
-        if self.low > -math.inf:
-            limits.append(f"above {self.low:g}" if self.above else f"of at least {self.low:g}")
-        if self.high < math.inf:
-            limits.append(f"of at most {self.high:.16g}")
-        kind = "a whole number" if self.whole else "a number"
-        return " ".join([kind, " and ".join(limits)]).strip() + " or None" * self.or_none
-
 
 _COUNT = Range(1, whole=True)
 _COUNT_OR_ZERO = Range(0, whole=True)
 _POSITIVE = Range(0, above=True)
 _AT_LEAST_0 = Range(0)
 _FRACTION = Range(0, 1)
+_PROBABILITY = Range(0, 1, above=True, below=True)
 _SEED = Range(high=2**32 - 1, whole=True)  # numpy takes no larger ones
 
 YAML = {
     "SEED": _SEED,
+    "INPUT.MAX_SIZE_TEST": _COUNT,
+    "INPUT.MAX_SIZE_TRAIN": _COUNT,
+    "INPUT.MIN_SIZE_TEST": _COUNT_OR_ZERO,  # 0: images keep their size
+    "MODEL.ANCHOR_GENERATOR.OFFSET": Range(0, 1, below=True),
+    "MODEL.BACKBONE.FREEZE_AT": Range(0, 5, whole=True),
+    "MODEL.FPN.OUT_CHANNELS": _COUNT,
+    "MODEL.RESNETS.NUM_GROUPS": _COUNT,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": _COUNT,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": _COUNT,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": _COUNT,
+    "MODEL.RETINANET.BBOX_PRED_INIT_STD": _POSITIVE,
+    "MODEL.RETINANET.NMS_THRESH_TEST": _FRACTION,
+    "MODEL.RETINANET.NUM_CONVS": _COUNT_OR_ZERO,
+    "MODEL.RETINANET.PRIOR_PROB": _PROBABILITY,
+    "MODEL.RETINANET.SCORE_THRESH_TEST": Range(high=1),
+    "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": _AT_LEAST_0,
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST": _COUNT,
+    "MODEL.ROI_BOX_HEAD.PRIOR_PROB": _PROBABILITY,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": _COUNT,
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": _FRACTION,
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": _FRACTION,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": Range(high=1),
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": _COUNT,
+    "MODEL.RPN.NMS_THRESH": _FRACTION,
+    "MODEL.RPN.POSITIVE_FRACTION": _FRACTION,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": _COUNT,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": _COUNT,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": _COUNT,
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": _COUNT,
+    "MODEL.VGG.INPUT_SIZE": _COUNT,
+    "MODEL.VGG.WIDTH": _POSITIVE,
     "SOLVER.BASE_LR": _POSITIVE,
     "SOLVER.BASE_LR_END": _AT_LEAST_0,
     "SOLVER.BIAS_LR_FACTOR": _AT_LEAST_0,
@@ -84,12 +78,28 @@ YAML = {
     "DATALOADER.NUM_WORKERS": _COUNT_OR_ZERO,
     "DATALOADER.REPEAT_THRESHOLD": _AT_LEAST_0,
 }
-# Of each entry of a list.
+# Of each entry of a list, which may be nested.
 YAML_LISTS = {
+    "INPUT.MIN_SIZE_TRAIN": _COUNT_OR_ZERO,
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": _POSITIVE,
+    "MODEL.ANCHOR_GENERATOR.SIZES": _POSITIVE,
+    "MODEL.PIXEL_MEAN": Range(),
+    "MODEL.PIXEL_STD": _POSITIVE,
+    "MODEL.RETINANET.IOU_LABELS": Range(-1, 1, whole=True),
+    "MODEL.RETINANET.IOU_THRESHOLDS": _FRACTION,
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": _FRACTION,
+    "MODEL.RPN.IOU_THRESHOLDS": _FRACTION,
     "SOLVER.STEPS": _COUNT,
     "TEST.AUG.MIN_SIZES": _COUNT,
     "TEST.KEYPOINT_OKS_SIGMAS": _POSITIVE,
 }
+NOT_EMPTY = (
+    "INPUT.MIN_SIZE_TRAIN",
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "MODEL.ANCHOR_GENERATOR.SIZES",
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+)
 # Of a Python config. Keys that are not in `train` may be absent.
 LAZY = {
     "dataloader.test.num_workers": _COUNT_OR_ZERO,
@@ -115,11 +125,38 @@ def check_yaml_ranges(cfg: CfgNode) -> None:
     Raises:
         UserError: a number is out of its range, or does not fit another one.
     """
-    _check(YAML, {key: _select(cfg, key) for key in YAML})
+    _check(YAML, {key: select(cfg, key) for key in YAML})
     for key, allowed in YAML_LISTS.items():
-        wrong = [value for value in _select(cfg, key) if value not in allowed]
+        wrong = [value for value in _flatten(select(cfg, key)) if value not in allowed]
         if wrong:
             raise UserError(f"{key} holds {wrong[0]!r}; each entry must be {allowed}")
+    for key in NOT_EMPTY:
+        if not list(_flatten(select(cfg, key))):
+            raise UserError(f"{key} is {select(cfg, key)!r}; give at least one number")
+    _check_labels(cfg)
+    _check_sizes(cfg)
+    _check_schedule(cfg)
+
+
+def _check_labels(cfg: CfgNode) -> None:
+    for part in ("RETINANET", "RPN", "ROI_HEADS"):
+        node = cfg.MODEL[part]
+        if len(node.IOU_LABELS) != len(node.IOU_THRESHOLDS) + 1:
+            raise UserError(
+                f"MODEL.{part}.IOU_LABELS is {list(node.IOU_LABELS)}; give one label more than "
+                f"MODEL.{part}.IOU_THRESHOLDS has numbers, {list(node.IOU_THRESHOLDS)}"
+            )
+
+
+def _check_sizes(cfg: CfgNode) -> None:
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(cfg.INPUT.MIN_SIZE_TRAIN) != 2:
+        raise UserError(
+            f"INPUT.MIN_SIZE_TRAIN is {list(cfg.INPUT.MIN_SIZE_TRAIN)}; give the smallest and the "
+            "greatest size, for INPUT.MIN_SIZE_TRAIN_SAMPLING is range"
+        )
+
+
+def _check_schedule(cfg: CfgNode) -> None:
     solver, steps = cfg.SOLVER, cfg.SOLVER.STEPS
     if any(step >= later for step, later in pairwise(steps)):
         raise UserError(f"SOLVER.STEPS is {list(steps)}; each step must be greater than the last")
@@ -155,8 +192,10 @@ def _check(ranges: Mapping[str, Range], values: Mapping[str, Any]) -> None:
             raise UserError(f"{key} is {value!r}; give {ranges[key]}")
 
 
-def _select(cfg: CfgNode, key: str) -> Any:
-    node: Any = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node
+def _flatten(value: Any) -> Iterator[Any]:
+    """The entries of a list, and of the lists in it."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _flatten(entry)
+    else:
+        yield value

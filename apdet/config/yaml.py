@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,10 @@ def _read_with_bases(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]
     for base in bases if isinstance(bases, list) else [bases]:
         base_path = find_config(base, path.parent) if isinstance(base, str) else None
         if base_path is None:
-            raise UserError(f"{path}: its _BASE_ {base}: no such config file")
+            raise UserError(
+                f"{path}: its _BASE_ {reprlib.repr(base)}: no such config file; give its "
+                "path, from the folder of this file"
+            )
         _merge_dicts(_read_with_bases(base_path, heirs), merged, path)
     _merge_dicts(own, merged, path)
     return merged

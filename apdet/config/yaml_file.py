@@ -2,6 +2,7 @@
 
 import os
 import re
+import reprlib
 from typing import Any
 
 import yaml
@@ -11,6 +12,8 @@ from apdet.errors import UserError
 
 # Lists under these keys hold names: `no`, `010` and `1e3` in them are texts as they are written.
 _LISTS_OF_NAMES = {"classes", "WEIGHTS_CLASSES"}
+# More than any config has. By aliases, a file of a kilobyte could have billions.
+_MAX_NODES = 1_000_000
 _BOOL, _INT, _FLOAT, _MERGE, _NULL, _STR = (
     f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "merge", "null", "str")
 )
@@ -40,14 +43,12 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8; save it in UTF-8: {error.reason}") from error
-    except _KeyFault as error:
+    except _Fault as error:
         raise UserError(f"{path}, {error}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not a safe YAML file: {_in_one_line(error)}") from error
     except RecursionError as error:
         raise UserError(f"{path}: lists or mappings are nested too deep") from error
-    except ValueError as error:  # of a number with thousands of digits
-        raise UserError(f"{path}: {error}") from error
 
 
 def _in_one_line(error: yaml.YAMLError) -> str:
@@ -57,8 +58,8 @@ def _in_one_line(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {error.problem}"
 
 
-class _KeyFault(yaml.YAMLError):
-    """A key that is given twice, or that is not a text."""
+class _Fault(yaml.YAMLError):
+    """Something that `read_yaml_file` refuses. The message begins with the line."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -74,7 +75,7 @@ class _Loader(yaml.SafeLoader):
         alias = self.peek_event()
         node = super().compose_node(parent, index)
         if isinstance(alias, yaml.AliasEvent) and node is not None and node.end_mark is None:
-            raise _KeyFault(f"line {alias.start_mark.line + 1}: *{alias.anchor} refers to itself")
+            raise _Fault(f"line {alias.start_mark.line + 1}: *{alias.anchor} refers to itself")
         return node
 
     def compose_mapping_node(self, anchor: str | None) -> MappingNode:
@@ -85,15 +86,45 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.tag not in (_STR, _MERGE):
                 text = key.value if isinstance(key, ScalarNode) else "[...]"
-                raise _KeyFault(f"line {line}: the key {text} is not a text; put it in quotes")
+                raise _Fault(f"line {line}: the key {text} is not a text; put it in quotes")
             if key.value in lines:
                 first = lines[key.value]
                 where = f"lines {first} and {line}" if first < line else f"line {line}"
-                raise _KeyFault(f"{where}: the key {key.value} is given twice; give it once")
+                raise _Fault(f"{where}: the key {key.value} is given twice; give it once")
             lines[key.value] = line
             if key.value in _LISTS_OF_NAMES and isinstance(value, SequenceNode):
                 _as_texts(value)
         return node
+
+    def get_single_node(self) -> Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _check_size(node, {})
+        return node
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as error:  # such as a number with thousands of digits
+            line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            raise _Fault(f"line {line}: {reprlib.repr(node.value)} is no {kind}") from error
+
+
+def _check_size(node: Node, sizes: dict[int, int]) -> int:
+    """The number of nodes in a node, in which each alias counts as what it stands for."""
+    if id(node) not in sizes:
+        children = node.value if isinstance(node, SequenceNode | MappingNode) else ()
+        parts = [part for child in children for part in _parts(child)]
+        sizes[id(node)] = size = 1 + sum(_check_size(part, sizes) for part in parts)
+        if size > _MAX_NODES:
+            raise _Fault(
+                f"line {node.start_mark.line + 1}: aliases lead to more than {_MAX_NODES:,} entries"
+            )
+    return sizes[id(node)]
+
+
+def _parts(child: Node | tuple[Node, Node]) -> tuple[Node, ...]:
+    return child if isinstance(child, tuple) else (child,)
 
 
 _Loader.add_implicit_resolver(

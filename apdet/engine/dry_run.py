@@ -1,4 +1,4 @@
-"""The dry run: one training step, one image of each test set, and a summary of the training."""
+"""The dry run: one training step, a sample of the images, and a summary of the training."""
 
 import logging
 import resource
@@ -13,10 +13,11 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from apdet.config.plan import TestSet, TrainingPlan
+from apdet.config.plan import TrainingPlan
 from apdet.data.worker_errors import errors_of_workers
 from apdet.engine.evaluation import load_to_evaluate
 from apdet.engine.result_keys import evaluated_sets
+from apdet.engine.sample import evaluate_first_images, read_test_images, read_training_images
 from apdet.engine.trainer import Trainer
 from apdet.modeling.cls_loss import cls_loss_name
 from apdet.modeling.contract import match_anchors, num_classes_of
@@ -59,6 +60,8 @@ def _training(plan: TrainingPlan, *, resume: bool) -> dict[str, str]:
             logger.warning(f"{plan.output_dir} holds a training already, which is not resumed here")
         trainer.resume_or_load(resume=resume)
         batch, losses = trainer.try_step()
+        batches = plan.build_train_loader(seed=trainer.seeder.seed, start_iter=trainer.start_iter)
+        num_read = read_training_images(batches)
     model = trainer.model
     sizes = ["x".join(map(str, image["image"].shape)) for image in batch]
     num_images = plan.schedule.max_iter * len(batch)
@@ -71,6 +74,7 @@ def _training(plan: TrainingPlan, *, resume: bool) -> dict[str, str]:
         f"({num_images / len(dicts):.1f} epochs)",
         **({"finished iterations": f"{trainer.start_iter:,}"} if trainer.start_iter else {}),
         "learning rate": f"{plan.schedule.base_lr:g}",
+        "training images read": f"{num_read:,}",
         "first training batch": ", ".join(sizes[:4]) + (", ..." if len(sizes) > 4 else ""),
         **_anchor_rows(model, batch),
         **{key: f"{value:.4f}" for key, value in losses.items()},
@@ -88,10 +92,14 @@ def _model_rows(plan: TrainingPlan, model: nn.Module) -> dict[str, str]:
 
 
 def _detection_rows(plan: TrainingPlan, model: nn.Module) -> dict[str, str]:
-    return {
-        f"first image of {test_set.name}": f"{_num_detections(model, test_set)} detections"
-        for test_set in evaluated_sets(plan)
-    }
+    rows = {}
+    for test_set in evaluated_sets(plan):
+        num_detections = evaluate_first_images(plan, model, test_set)
+        rows[f"images of {test_set.name} read"] = f"{read_test_images(test_set):,}"
+        rows[f"first images of {test_set.name}"] = (
+            f"{', '.join(map(str, num_detections))} detections"
+        )
+    return rows
 
 
 def _anchor_rows(model: nn.Module, batch: Sequence) -> dict[str, str]:
@@ -106,13 +114,6 @@ def _anchor_rows(model: nn.Module, batch: Sequence) -> dict[str, str]:
         "positives an image": f"{sum(positives) / len(positives):.1f} "
         f"({min(positives)} to {max(positives)} in the batch)",
     }
-
-
-@torch.no_grad()
-def _num_detections(model: nn.Module, test_set: TestSet) -> int:
-    model.eval()
-    batch = next(iter(test_set.build_loader()))
-    return len(model(batch)[0]["instances"])
 
 
 def _boxes_per_class(classes: Sequence[str], dicts: Iterable[dict[str, Any]]) -> str:

@@ -1,5 +1,6 @@
 """Sets up the log, whose file may be on a full disk."""
 
+import logging
 import os
 import sys
 from logging import LogRecord, StreamHandler
@@ -8,6 +9,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from apdet.files import storage_error
+from apdet.text import printable
 
 
 def set_up_log(output_dir: str) -> None:
@@ -22,10 +24,36 @@ def set_up_log(output_dir: str) -> None:
         setup_logger(output_dir, distributed_rank=rank, name="fvcore"),
         setup_logger(output_dir, distributed_rank=rank),
     ]
+    for handler in loggers[0].handlers:
+        handler.addFilter(_make_printable)
     for logger in loggers:
         for handler in logger.handlers:
             if isinstance(handler, StreamHandler) and _is_log_file(handler):
                 handler.handleError = _LogFileErrors(handler)  # type: ignore[method-assign]
+
+
+def log_traceback(error: Exception) -> str | None:
+    """Write the traceback of an error to the log file, and not to the terminal.
+
+    Returns:
+        The path of the file; None if there is none, or if it cannot be written to.
+    """
+    for handler in reversed(logging.getLogger("apdet").handlers):
+        if isinstance(handler, StreamHandler) and _is_log_file(handler):
+            trace = (type(error), error, error.__traceback__)
+            record = LogRecord("apdet", logging.ERROR, __file__, 0, "Unexpected error", None, trace)
+            try:
+                handler.handle(record)
+            except Exception:  # the disk may be full, which may be the reason of the error, too
+                return None
+            return str(handler.stream.name)
+    return None
+
+
+def _make_printable(record: LogRecord) -> bool:
+    """Escape what a name, such as that of a file, may do to the terminal. Passes every record."""
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
 
 
 def _is_log_file(handler: StreamHandler) -> bool:

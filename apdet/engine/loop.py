@@ -6,7 +6,6 @@ from detectron2.engine import TrainerBase
 from detectron2.utils.events import EventStorage
 
 from apdet.data.worker_errors import errors_of_workers
-from apdet.errors import UserError
 from apdet.signals import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -17,7 +16,7 @@ def run_loop(trainer: TrainerBase, stop: StopRequest) -> None:
 
     ``trainer.iter`` is the present step. Before the first step it is the last one that was made
     earlier, -1 if there is none. It is at least ``trainer.max_iter`` only after all steps were
-    made. An error that the user can mend leaves no traceback in the log.
+    made.
 
     Args:
         trainer: its hooks are called before, in and after the training.
@@ -35,10 +34,5 @@ def run_loop(trainer: TrainerBase, stop: StopRequest) -> None:
                     trainer.run_step()
                     trainer.after_step()
             trainer.iter = max(trainer.max_iter, trainer.start_iter)
-        except (UserError, OSError, FloatingPointError):
-            raise
-        except Exception:
-            logger.exception("Exception during training:")
-            raise
         finally:
             trainer.after_train()

@@ -1,11 +1,13 @@
 """Builds the model of a plan."""
 
 import logging
+import traceback
 
 from torch import nn
 
 from apdet.config.plan import TrainingPlan
 from apdet.engine.prediction_check import check_predictions
+from apdet.errors import ArgumentError, UserError
 from apdet.modeling.cls_loss import cls_loss_name
 from apdet.modeling.tta import with_test_time_augmentation
 
@@ -20,7 +22,7 @@ def build_model(plan: TrainingPlan) -> nn.Module:
             tests on several scales but the model cannot.
     """
     with plan.naming_keys():
-        model = plan.build_model()
+        model = _build(plan)
         if plan.multi_scale:
             add_multi_scale_testing(plan, model)  # raises its errors before the training
         check_predictions(plan, model)
@@ -32,6 +34,22 @@ def build_model(plan: TrainingPlan) -> nn.Module:
         f"{num_trained:,}",
     )
     return model
+
+
+def _build(plan: TrainingPlan) -> nn.Module:
+    try:
+        return plan.build_model()
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # whatever the code of a model raises at settings it cannot have
+        what = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        reason = " ".join(f"{type(error).__name__}: {what}".split())
+        raise ArgumentError(
+            "TrainingPlan",
+            "the model of {model} cannot be built: {reason}; change its settings, or call again "
+            "with --debug to see where it fails",
+            reason=reason[:500],
+        ) from error
 
 
 def add_multi_scale_testing(plan: TrainingPlan, model: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 """Checks the folder that a training writes to, and locks it against a second training."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -29,6 +30,8 @@ def check_output_dir(folder: str, *, create: bool) -> None:
         ArgumentError: the folder is not writable.
     """
     try:
+        if "\0" in folder:
+            raise OSError(errno.EINVAL, "a path cannot hold the character \\0")
         existing = os.path.abspath(folder)
         while not os.path.exists(existing):
             existing = os.path.dirname(existing)

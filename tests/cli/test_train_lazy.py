@@ -170,7 +170,7 @@ def test_a_dry_run_trains_what_is_overridden_and_writes_nothing(config, output, 
         "12 of digits_train",
         "504 (p3 384, p4 96, p5 24)",
         "12 of 2 images (2.0 epochs)",
-        "first image of digits_test",
+        "first images of digits_test",
         "peak memory",
     ):
         assert row in focal

@@ -140,7 +140,7 @@ def test_code_on_the_command_line_is_just_a_string(tmp_path):
         ("- SEED", [], r"c\.yaml: a config file must hold a mapping"),
         ("DATASETS: null", [], r"c\.yaml: DATASETS is empty; give a mapping"),
         ("", [], r"c\.yaml: a config file must hold a mapping"),
-        ("_BASE_: gone.yaml", [], r"gone\.yaml: no such config file"),
+        ("_BASE_: gone.yaml", [], r"_BASE_ 'gone\.yaml': no such config file"),
     ],
 )
 def test_a_config_in_error_is_named_with_its_key(tmp_path, text, overrides, message):

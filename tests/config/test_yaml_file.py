@@ -79,7 +79,7 @@ def test_class_names_are_texts_as_they_are_written(tmp_path):
         (b"a: 1\nyes: 2", "line 2: the key yes is not a text"),
         (b"a: &a [*a]", r"line 1: \*a refers to itself"),
         (b"a: " + 3000 * b"[", "nested too deep"),
-        (b"a: " + 5000 * b"9", "5000 digits"),
+        (b"a: " + 5000 * b"9", "line 1: .*999.* is no int"),
         ("a: é".encode("latin-1"), "not in UTF-8"),
         ("a: 1".encode("utf-16"), "not in UTF-8"),
         (b"a: [1", "not a safe YAML file: line 1: "),
@@ -109,3 +109,22 @@ def test_a_key_that_overrides_one_of_an_alias_leaves_the_others_of_the_alias(tmp
     model = load_config(tmp_path / "heir.yaml").MODEL
     assert model.ROI_BOX_HEAD.POOLER_RESOLUTION == 9
     assert model.ROI_MASK_HEAD.POOLER_RESOLUTION == 7
+
+
+@pytest.mark.parametrize("kind", ["[*{0}, *{0}]", "{{a: *{0}, b: *{0}}}"])
+def test_aliases_that_lead_to_billions_of_entries_are_refused_at_once(tmp_path, kind):
+    lines = ["x0: &x0 [1, 2]", *(f"x{i}: &x{i} {kind.format(f'x{i - 1}')}" for i in range(1, 60))]
+    path = tmp_path / "c.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"c\.yaml, line \d+: aliases lead to more than 1,000,000"):
+        read_yaml_file(path)
+    path.write_text("\n".join(lines[:12]))
+    assert len(read_yaml_file(path)) == 12
+
+
+@pytest.mark.parametrize("value", ["!!int many", "9" * 5000, "!!float much"])
+def test_a_number_that_cannot_be_read_is_named_with_its_line(tmp_path, value):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"A: 1\nB: {value}\n")
+    with pytest.raises(UserError, match=r"c\.yaml, line 2: '.{1,40}' is no (int|float)$"):
+        read_yaml_file(path)

@@ -4,6 +4,8 @@ import json
 
 import pytest
 from conftest import CONFIGS
+from detectron2.data import DatasetCatalog
+from detectron2.evaluation import COCOEvaluator
 from detectron2.utils.env import seed_all_rng
 
 from apdet.config import read_config
@@ -62,7 +64,7 @@ def test_a_dry_run_resumes_and_evaluates_as_the_training_does(config, output, ca
     assert dry_run(plan, resume=True)["finished iterations"] == "6"
     summary = dry_run(plan, resume=True, eval_only=True)
     assert "training images" not in summary
-    assert summary["first image of digits_test"].endswith("detections")
+    assert summary["first images of digits_test"].endswith("detections")
     assert files_in(output) == before
 
 
@@ -91,3 +93,32 @@ def test_the_first_step_of_a_dry_run_is_that_of_the_training(config, output):
 def test_a_dry_run_finds_what_would_stop_the_training(config, overrides, message):
     with pytest.raises(UserError, match=message):
         dry_run(read_config(config, overrides).plan())
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_dry_run_reads_images_from_all_over_the_data_sets(config, digits, split):
+    names = (digits / "digits" / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
+    path = digits / "digits" / "JPEGImages" / f"{names[-1]}.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # its header is whole
+    try:
+        with pytest.raises(UserError, match=names[-1]):
+            dry_run(read_config(config).plan())
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_dry_run_evaluates_a_few_images_and_leaves_nothing_in_the_catalogs(config, monkeypatch):
+    measured = []
+    evaluate = COCOEvaluator.evaluate
+    monkeypatch.setattr(
+        COCOEvaluator,
+        "evaluate",
+        lambda self: measured.append(evaluate(self)) or measured[-1],
+    )
+    plan = read_config(config).plan()
+    before = set(DatasetCatalog.list())
+    summary = dry_run(plan)
+    assert len(summary["first images of digits_test"].split(", ")) == 4
+    assert "AP" in measured[0]["bbox"]
+    assert set(DatasetCatalog.list()) == before

@@ -1,0 +1,47 @@
+"""Ends a command on an error with one line; the traceback stands in the log."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from apdet.engine.log_file import log_traceback
+from apdet.errors import UserError
+from apdet.text import printable
+
+_MAX_LENGTH = 2000  # of a message, in characters
+
+
+def add_debug_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--debug`` to a command."""
+    parser.add_argument(
+        "--debug", action="store_true", help="print the whole traceback of an error"
+    )
+
+
+@contextmanager
+def errors_in_one_line(*, debug: bool) -> Iterator[None]:
+    """In this context, an error ends the process with one line, ``error: ...``, and exit code 1.
+
+    The traceback of an error that the user cannot mend is written to the log file, if there is one.
+
+    Args:
+        debug: whether to let errors pass, so that Python prints their tracebacks.
+    """
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, UserError):
+            _exit(str(error))
+        path = log_traceback(error)
+        where = f"its traceback is in {path}" if path else "--debug prints its traceback"
+        _exit(f"unexpected {type(error).__name__}: {error}; {where}")
+
+
+def _exit(message: str) -> None:
+    line = printable(" ".join(message.split("\n")))
+    if len(line) > _MAX_LENGTH:
+        line = f"{line[: _MAX_LENGTH // 2]} ... {line[-_MAX_LENGTH // 2 :]}"
+    sys.exit(f"error: {line}")
