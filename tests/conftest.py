@@ -7,7 +7,8 @@ import torch
 from apdet.config import load_config
 from apdet.data.digits import CLASSES, write_digits
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
 
 
 # A shell starts a command in the background with Ctrl-C ignored, and its children inherit that.

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 from apdet.engine.log_file import log_traceback
 from apdet.errors import UserError
@@ -28,6 +29,9 @@ def errors_in_one_line(*, debug: bool) -> Iterator[None]:
     Args:
         debug: whether to let errors pass, so that Python prints their tracebacks.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a test may have put another one in its place
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know all characters
     try:
         yield
     except Exception as error:

@@ -78,11 +78,9 @@ YAML = {
     "DATALOADER.NUM_WORKERS": _COUNT_OR_ZERO,
     "DATALOADER.REPEAT_THRESHOLD": _AT_LEAST_0,
 }
-# Of each entry of a list, which may be nested.
+# Of each entry of a list.
 YAML_LISTS = {
     "INPUT.MIN_SIZE_TRAIN": _COUNT_OR_ZERO,
-    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": _POSITIVE,
-    "MODEL.ANCHOR_GENERATOR.SIZES": _POSITIVE,
     "MODEL.PIXEL_MEAN": Range(),
     "MODEL.PIXEL_STD": _POSITIVE,
     "MODEL.RETINANET.IOU_LABELS": Range(-1, 1, whole=True),
@@ -92,6 +90,11 @@ YAML_LISTS = {
     "SOLVER.STEPS": _COUNT,
     "TEST.AUG.MIN_SIZES": _COUNT,
     "TEST.KEYPOINT_OKS_SIGMAS": _POSITIVE,
+}
+# Of each entry of a list of lists.
+YAML_NESTED_LISTS = {
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": _POSITIVE,
+    "MODEL.ANCHOR_GENERATOR.SIZES": _POSITIVE,
 }
 NOT_EMPTY = (
     "INPUT.MIN_SIZE_TRAIN",
@@ -126,8 +129,10 @@ def check_yaml_ranges(cfg: CfgNode) -> None:
         UserError: a number is out of its range, or does not fit another one.
     """
     _check(YAML, {key: select(cfg, key) for key in YAML})
-    for key, allowed in YAML_LISTS.items():
-        wrong = [value for value in _flatten(select(cfg, key)) if value not in allowed]
+    for key, allowed in {**YAML_LISTS, **YAML_NESTED_LISTS}.items():
+        found = select(cfg, key)
+        entries = _flatten(found) if key in YAML_NESTED_LISTS else found
+        wrong = [value for value in entries if value not in allowed]
         if wrong:
             raise UserError(f"{key} holds {wrong[0]!r}; each entry must be {allowed}")
     for key in NOT_EMPTY:

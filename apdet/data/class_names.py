@@ -6,6 +6,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from apdet.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -21,7 +23,14 @@ class ClassNumbers:
     """The numbers of classes, by name."""
 
     def __init__(self, class_names: Sequence[str]):
-        """Number the classes in their order."""
+        """Number the classes in their order.
+
+        Raises:
+            UserError: a name has control characters, which could change a terminal or a table.
+        """
+        for name in class_names:
+            if any(unicodedata.category(character) == "Cc" for character in name):
+                raise UserError(f"the class {name!r} has control characters in its name; rename it")
         self.class_names = list(class_names)
         self._numbers = {name: k for k, name in enumerate(class_names)}
         count = Counter(map(normalise, class_names))

@@ -1,8 +1,10 @@
-"""Sets up the log, whose file may be on a full disk."""
+"""Sets up the log, whose file may be on a full disk and whose terminal may be closed."""
 
 import logging
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from logging import LogRecord, StreamHandler
 
 from detectron2.utils import comm
@@ -28,8 +30,15 @@ def set_up_log(output_dir: str) -> None:
         handler.addFilter(_make_printable)
     for logger in loggers:
         for handler in logger.handlers:
-            if isinstance(handler, StreamHandler) and _is_log_file(handler):
-                handler.handleError = _LogFileErrors(handler)  # type: ignore[method-assign]
+            if not isinstance(handler, StreamHandler):
+                continue
+            if _is_log_file(handler):
+                # Whatever the locale is, names of files and classes may have any characters.
+                handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+                report = _end_training
+            else:
+                report = _leave_terminal
+            handler.handleError = _StreamErrors(handler, report)  # type: ignore[method-assign]
 
 
 def log_traceback(error: Exception) -> str | None:
@@ -60,19 +69,33 @@ def _is_log_file(handler: StreamHandler) -> bool:
     return os.path.basename(str(getattr(handler.stream, "name", ""))).startswith("log.txt")
 
 
-class _LogFileErrors:
-    """Raises the first error of a log file, and writes no more to the file."""
+class _StreamErrors:
+    """Handles the first error of the operating system with a stream. Later lines go nowhere."""
 
-    def __init__(self, handler: StreamHandler):
-        self.handler = handler
+    def __init__(self, handler: StreamHandler, report: Callable[[OSError, str], None]):
+        self.handler, self.report = handler, report
 
     def __call__(self, record: LogRecord) -> None:
-        error, file = sys.exc_info()[1], self.handler.stream
+        error, stream = sys.exc_info()[1], self.handler.stream
         if not isinstance(error, OSError):
             StreamHandler.handleError(self.handler, record)
             return
-        # What the file has in its buffer goes nowhere, else it would fail again at exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, file.fileno())
-        os.close(nowhere)
-        raise storage_error(error, file.name) from error
+        # So does what the stream has in its buffer, else it would fail again at exit.
+        _send_nowhere(stream.fileno())
+        self.report(error, str(stream.name))
+
+
+def _end_training(error: OSError, file: str) -> None:
+    raise storage_error(error, file) from error
+
+
+def _leave_terminal(error: OSError, file: str) -> None:
+    """Go on without a terminal that cannot be written to, such as one that was closed."""
+    with suppress(OSError):
+        print(f"standard output: {error.strerror}; the log goes on in log.txt", file=sys.stderr)
+
+
+def _send_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -1,9 +1,13 @@
 """An error ends a command with one line, and its traceback stands in the log."""
 
+import contextlib
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
-from conftest import exit_message
+from conftest import ROOT, exit_message
 
 from apdet.cli.convert import main as convert
 from apdet.cli.errors import errors_in_one_line
@@ -53,7 +57,7 @@ def test_debug_lets_every_error_pass(failing, tmp_path):
         main(["--debug", *failing])
     with pytest.raises(UserError, match="no such config file"):
         main(["--debug", "--config-file", "missing.yaml"])
-    with pytest.raises(UserError, match="missing.pth"):
+    with pytest.raises(UserError, match=r"missing\.pth"):
         convert(["--debug", "missing.pth", str(tmp_path / "out.pth")])
 
 
@@ -79,3 +83,37 @@ def test_a_long_message_is_cut_in_the_middle():
     assert len(message) < 2100
     assert message.startswith("error: key: ")
     assert message.endswith(": remedy")
+
+
+@pytest.mark.parametrize("error", ["No space left on device", "Broken pipe"])
+def test_a_terminal_that_cannot_be_written_to_does_not_end_a_training(config, output, error):
+    command = [sys.executable, ROOT / "tools" / "train_net.py", "--config-file", config]
+    if error == "Broken pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+        stdout = os.fdopen(writer, "w")
+    else:
+        stdout = open("/dev/full", "w")  # noqa: SIM115  closed below
+    done = subprocess.run(
+        [*command, "SOLVER.MAX_ITER", "1"], stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+    with contextlib.suppress(OSError):
+        stdout.close()
+    assert done.returncode == 0
+    assert f"standard output: {error}; the log goes on in log.txt" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Training is done." in (output / "log.txt").read_text()
+
+
+def test_a_terminal_that_does_not_know_a_character_shows_its_code(config, tmp_path):
+    command = [sys.executable, ROOT / "tools" / "train_net.py", "--config-file", config]
+    overrides = ["SOLVER.MAX_ITER", "1", "OUTPUT_DIR", str(tmp_path / "猫")]
+    done = subprocess.run(
+        [*command, *overrides],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stdout + done.stderr
+    assert rb"\u732b/results.json" in done.stdout
+    assert "猫/results.json" in (tmp_path / "猫" / "log.txt").read_text(encoding="utf-8")

@@ -67,3 +67,9 @@ def test_boxes_of_a_similar_name_are_counted(voc, flaws):
     assert flaws() == [
         "farm: 2 boxes of 'Dog' are taken for the class 'dog'; the first is in a.xml"
     ]
+
+
+@pytest.mark.parametrize("name", ["cat\x1b[31m", "c\x00at", "cat\x7f", "c\x9bat"])
+def test_a_name_with_control_characters_is_refused_and_shown_escaped(name):
+    with pytest.raises(UserError, match=re.escape(repr(name))):
+        ClassNumbers(["dog", name])
