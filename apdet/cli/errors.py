@@ -8,9 +8,7 @@ from io import TextIOWrapper
 
 from apdet.engine.log_file import log_traceback
 from apdet.errors import UserError
-from apdet.text import printable
-
-_MAX_LENGTH = 2000  # of a message, in characters
+from apdet.text import one_line
 
 
 def add_debug_option(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +43,4 @@ def errors_in_one_line(*, debug: bool) -> Iterator[None]:
 
 
 def _exit(message: str) -> None:
-    line = printable(" ".join(message.split("\n")))
-    if len(line) > _MAX_LENGTH:
-        line = f"{line[: _MAX_LENGTH // 2]} ... {line[-_MAX_LENGTH // 2 :]}"
-    sys.exit(f"error: {line}")
+    sys.exit(f"error: {one_line(message)}")

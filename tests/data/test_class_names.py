@@ -1,9 +1,11 @@
 import logging
+import re
 
 import pytest
 
 from apdet.data.class_names import ClassNumbers, warn_of_empty_classes, warn_of_similar_names
 from apdet.data.records import Records, to_dataset_dicts
+from apdet.errors import UserError
 
 
 @pytest.fixture
