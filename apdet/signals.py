@@ -116,6 +116,16 @@ def _wait_for_main_process() -> None:
 
 
 @contextmanager
+def signals_blocked() -> Iterator[None]:
+    """In this context, signals wait. A thread or process that starts here never sees them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def stop_signals() -> Iterator[StopRequest]:
     """In this context, SIGTERM and SIGINT set the request, or raise `Stopped`.
 
