@@ -143,9 +143,9 @@ def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
             return dry_run(plan, resume=args.resume, eval_only=args.eval_only)
         if args.eval_only:
             return evaluate_checkpoint(_set_up(config, args), resume=args.resume)
-        with owning(folder, may_hold_a_run=args.resume):
+        with owning(folder, may_hold_a_run=args.resume) as resume:
             trainer = Trainer(_set_up(config, args), stop=stop)
-            trainer.resume_or_load(resume=args.resume)
+            trainer.resume_or_load(resume=resume)
             return trainer.train()
 
 
