@@ -18,6 +18,7 @@ from apdet.config.names import naming
 from apdet.config.plan import TrainingPlan
 from apdet.config.read import Config
 from apdet.engine import Trainer
+from apdet.engine.agreement import check_agreement
 from apdet.engine.dry_run import dry_run
 from apdet.engine.evaluation import evaluate_checkpoint
 from apdet.engine.launch import ending_rank_on_signals, launch_processes, run_in_world
@@ -142,9 +143,13 @@ def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
             plan = _set_up_dry_run(config, args)
             return dry_run(plan, resume=args.resume, eval_only=args.eval_only)
         if args.eval_only:
-            return evaluate_checkpoint(_set_up(config, args), resume=args.resume)
+            plan = _set_up(config, args)
+            check_agreement(plan, training=False)
+            return evaluate_checkpoint(plan, resume=args.resume)
         with owning(folder, may_hold_a_run=args.resume) as resume:
-            trainer = Trainer(_set_up(config, args), stop=stop)
+            plan = _set_up(config, args)
+            check_agreement(plan)
+            trainer = Trainer(plan, stop=stop)
             trainer.resume_or_load(resume=resume)
             return trainer.train()
 

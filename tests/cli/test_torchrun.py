@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import weights_in
+from conftest import exit_message, weights_in
+from detectron2.engine.launch import _find_free_port
+
+from apdet.cli.train import main
 
 TOOL = Path(__file__).parents[2] / "tools" / "train_net.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -77,3 +80,53 @@ def test_a_killed_process_is_started_again_and_the_weights_are_as_if_it_had_live
     weights = weights_in(killed / "model_final.pth")
     for name, weight in weights_in(whole / "model_final.pth").items():
         assert weight.equal(weights[name]), name
+
+
+def world(rank, port):
+    """The environment of one of two processes, as torchrun would set it."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+    }
+
+
+def test_processes_that_have_read_different_things_all_end_with_an_error(config):
+    command = [sys.executable, str(TOOL), "--config-file", config, "--device", "cpu"]
+    port = _find_free_port()
+    processes = [
+        subprocess.Popen(
+            [*command, "SOLVER.BASE_LR", learning_rate],
+            env={**os.environ, **world(rank, port)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, learning_rate in enumerate(["0.1", "0.2"])
+    ]
+    for process in processes:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 1
+        (line,) = [line for line in stderr.splitlines() if line.startswith("error:")]
+        assert "differ in their config: SOLVER.BASE_LR is 0.2, not 0.1. Start all" in line
+        assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("option", [["--num-processes", 2], ["--machine-rank", 0]])
+def test_torchrun_alone_says_how_many_processes_there_are(config, monkeypatch, option):
+    for name, value in world(0, 1234).items():
+        monkeypatch.setenv(name, value)
+    arguments = map(str, ["--config-file", config, *option])
+    message = exit_message(main, list(arguments))
+    assert message == f"error: torchrun has started 2 processes, so leave out {option[0]}"
+
+
+def test_of_several_processes_one_makes_the_dry_run(config, monkeypatch, capsys):
+    for rank in (1, 0):
+        for name, value in world(rank, 1234).items():
+            monkeypatch.setenv(name, value)
+        main(["--config-file", config, "--device", "cpu", "--dry-run"])
+        assert ("all is well" in capsys.readouterr().out) == (rank == 0)
