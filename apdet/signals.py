@@ -1,5 +1,6 @@
 """Ends a command on SIGTERM or Ctrl-C with one line, at once or after the current work."""
 
+import atexit
 import os
 import signal
 import sys
@@ -168,3 +169,22 @@ def end_process(exit_code: int) -> NoReturn:
     for signum in SIGNALS:
         signal.signal(signum, lambda *_: os._exit(exit_code))
     sys.exit(exit_code)
+
+
+@contextmanager
+def ending_without_teardown() -> Iterator[None]:
+    """In this context, `SystemExit` ends the process before Python and C++ free what is left.
+
+    Threads of torch.distributed may outlive its process groups. Then the teardown aborts the
+    process now and then, and a training that has succeeded would look like one that has crashed.
+    """
+    try:
+        yield
+    except SystemExit as ended:
+        code = ended.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        atexit._run_exitfuncs()  # such as those that end data-loader workers
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))

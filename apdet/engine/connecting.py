@@ -69,7 +69,6 @@ def connected(world: World, *, on_cpu: bool, timeout: float) -> Iterator[None]:
             if on_cpu:  # NCCL would wait for the others, which may have ended
                 dist.destroy_process_group()
             raise
-        # Threads of torch.distributed that outlive the interpreter may abort the process.
         dist.destroy_process_group()
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from detectron2.utils import comm
 
@@ -23,6 +23,7 @@ from apdet.signals import (
     StopRequest,
     end_process,
     ending_on_signals,
+    ending_without_teardown,
     stop_signals,
 )
 
@@ -38,7 +39,7 @@ def run_in_world(
     *,
     on_cpu: bool,
     timeout: float = CONNECT_TIMEOUT,
-) -> None:
+) -> NoReturn:
     """Call ``main(*args)`` in this process, which another program started with the others.
 
     Args:
@@ -48,16 +49,19 @@ def run_in_world(
         on_cpu: whether the processes share the CPU. If not, each has a GPU.
         timeout: how long to wait for the other processes, in seconds.
 
-    Raises:
-        UserError: another process did not come, or was lost.
+    Returns:
+        Never. The process ends, with exit code 1 and one line if another process did not come or
+        was lost.
     """
     if on_cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
-        with connected(world, on_cpu=on_cpu, timeout=timeout):
-            main(*args)
-    except LostConnectionError as error:
-        raise UserError(str(error)) from error
+    with ending_without_teardown():
+        try:
+            with connected(world, on_cpu=on_cpu, timeout=timeout):
+                main(*args)
+        except (LostConnectionError, UserError) as error:
+            sys.exit(f"error: {error}")
+        sys.exit(0)
 
 
 def launch_processes(
@@ -151,13 +155,15 @@ def _process(
     # Start data-loader workers as a training of one process does: on Linux they are forked, so that
     # they share the handling of signals and the memory of the data sets.
     multiprocessing.set_start_method(None, force=True)
-    try:
-        with connected(worlds[local_rank], on_cpu=on_cpu, timeout=timeout):
-            main(*args)
-    except LostConnectionError:
-        sys.exit(LOST_CONNECTION)  # the parent says which process has ended
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    with ending_without_teardown():
+        try:
+            with connected(worlds[local_rank], on_cpu=on_cpu, timeout=timeout):
+                main(*args)
+        except LostConnectionError:
+            sys.exit(LOST_CONNECTION)  # the parent says which process has ended
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        sys.exit(0)
 
 
 @contextmanager
