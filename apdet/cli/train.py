@@ -19,6 +19,7 @@ from apdet.config.plan import TrainingPlan
 from apdet.config.read import Config
 from apdet.engine import Trainer
 from apdet.engine.agreement import check_agreement
+from apdet.engine.connecting import check_device
 from apdet.engine.dry_run import dry_run
 from apdet.engine.evaluation import evaluate_checkpoint
 from apdet.engine.launch import ending_rank_on_signals, launch_processes, run_in_world
@@ -159,6 +160,7 @@ def _set_up(config: Config, args: argparse.Namespace) -> TrainingPlan:
     set_up_log(config.output_dir)
     plan = config.plan()
     logging.getLogger("apdet").info("Device: %s", plan.device)
+    check_device(plan.device)
     default_setup(plan.config, args)
     return plan
 

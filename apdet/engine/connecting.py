@@ -72,6 +72,18 @@ def connected(world: World, *, on_cpu: bool, timeout: float) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def check_device(device: str) -> None:
+    """Check that the processes are connected for the device of the model.
+
+    Raises:
+        UserError: they are connected for GPUs, but the model is on the CPU.
+    """
+    if dist.is_initialized() and dist.get_backend() == "nccl" and device == "cpu":
+        raise UserError(
+            "each process has a GPU, but the config asks for the CPU: give --device cpu"
+        )
+
+
 def _gpu_of(world: World) -> int:
     """The number of the GPU of this process. Slurm may show each process its own one only."""
     num_gpus = torch.cuda.device_count()

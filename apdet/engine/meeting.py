@@ -1,6 +1,7 @@
 """Lets the processes of a training meet at an address, and says for whom they wait."""
 
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -36,9 +37,10 @@ def listen(port: int) -> TCPStore:
         else:
             server = socket.create_server(("" if port else "127.0.0.1", port))
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise UserError(
-            f"the processes cannot meet at port {port} of this machine: {error.strerror}. Choose "
-            "another port, or end the program that uses it"
+            f"the processes cannot meet at port {port} of this machine: {reason}. Choose another "
+            "port, or end the program that uses it"
         ) from error
     with signals_blocked():  # in its thread; the main thread handles signals
         return TCPStore(
@@ -127,7 +129,7 @@ def _invite(store: Store, world: World, meeting: str, patience: _Patience) -> No
     """As process 0, invite the others until all have come."""
     missing = list(range(1, world.size))
     while True:
-        for rank in missing:
+        for rank in range(1, world.size):  # one that comes twice is told so
             if store.check([f"here/{rank}"]):
                 store.set(f"invitation/{store.get(f'here/{rank}').decode()}", meeting)
         missing = [rank for rank in missing if not store.add(f"{meeting}/came/{rank}", 0)]
@@ -152,7 +154,7 @@ def _attend(store: Store, world: World, patience: _Patience) -> str:
     name = uuid.uuid4().hex
     store.set(f"here/{world.rank}", name)
     while not store.check([f"invitation/{name}"]):
-        patience.wait("process 0 is missing")
+        patience.wait("process 0 is missing, or has begun without this process")
     meeting = store.get(f"invitation/{name}").decode()
     if store.add(f"{meeting}/came/{world.rank}", 1) > 1:
         raise UserError(
