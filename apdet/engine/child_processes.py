@@ -109,7 +109,7 @@ def _first_failure(processes: Sequence[mp.Process]) -> int | None:
         codes = [process.exitcode for process in processes]
         failed = [i for i, code in enumerate(codes) if code]
         own = [i for i in failed if codes[i] != LOST_CONNECTION]
-        alive = [process.sentinel for process in processes if process.exitcode is None]
+        alive = [p.sentinel for p, code in zip(processes, codes, strict=True) if code is None]
         if own or not alive:
             return next(iter(own or failed), None)
         if failed:
