@@ -1,5 +1,6 @@
 """Ends a command on SIGTERM or Ctrl-C with one line, at once or after the current work."""
 
+import atexit
 import os
 import signal
 import sys
@@ -116,6 +117,16 @@ def _wait_for_main_process() -> None:
 
 
 @contextmanager
+def signals_blocked() -> Iterator[None]:
+    """In this context, signals wait. A thread or process that starts here never sees them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def stop_signals() -> Iterator[StopRequest]:
     """In this context, SIGTERM and SIGINT set the request, or raise `Stopped`.
 
@@ -158,3 +169,22 @@ def end_process(exit_code: int) -> NoReturn:
     for signum in SIGNALS:
         signal.signal(signum, lambda *_: os._exit(exit_code))
     sys.exit(exit_code)
+
+
+@contextmanager
+def ending_without_teardown() -> Iterator[None]:
+    """In this context, `SystemExit` ends the process before Python and C++ free what is left.
+
+    Threads of torch.distributed may outlive its process groups. Then the teardown aborts the
+    process now and then, and a training that has succeeded would look like one that has crashed.
+    """
+    try:
+        yield
+    except SystemExit as ended:
+        code = ended.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        atexit._run_exitfuncs()  # such as those that end data-loader workers
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))

@@ -114,3 +114,22 @@ with ending_on_signals():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == exit_code
     assert done.stderr == f"stopped by {signal.Signals(signum).name}\n"
+
+
+@pytest.mark.parametrize(
+    ("ended", "exit_code", "stderr"),
+    [("3", 3, ""), ("0", 0, ""), ("", 0, ""), ("'error: no'", 1, "error: no\n")],
+)
+def test_a_process_can_end_as_by_sys_exit_without_teardown(ended, exit_code, stderr):
+    code = f"""
+import atexit, ctypes, os, sys
+from apdet.signals import ending_without_teardown
+libc = ctypes.CDLL(None)
+abort = ctypes.CFUNCTYPE(None)(os.abort)
+libc.__cxa_atexit(abort, None, None)  # a destructor of C++
+atexit.register(lambda: print("cleaned up"))
+with ending_without_teardown():
+    sys.exit({ended})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (exit_code, "cleaned up\n", stderr)

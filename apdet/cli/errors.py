@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 
+from apdet.engine.connecting import LostConnectionError
 from apdet.engine.log_file import log_traceback
 from apdet.errors import UserError
 from apdet.text import one_line
@@ -32,6 +33,8 @@ def errors_in_one_line(*, debug: bool) -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")  # a terminal may not know all characters
     try:
         yield
+    except LostConnectionError:  # the launch says why the other process ended
+        raise
     except Exception as error:
         if debug:
             raise

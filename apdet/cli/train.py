@@ -13,16 +13,21 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from apdet.cli.errors import add_debug_option, errors_in_one_line
+from apdet.cli.processes import add_process_arguments, check_process_arguments
 from apdet.config import read_config
 from apdet.config.names import naming
 from apdet.config.plan import TrainingPlan
 from apdet.config.read import Config
 from apdet.engine import Trainer
+from apdet.engine.agreement import check_agreement
+from apdet.engine.connecting import check_device
 from apdet.engine.dry_run import dry_run
 from apdet.engine.evaluation import evaluate_checkpoint
-from apdet.engine.launch import ending_rank_on_signals, launch_processes
+from apdet.engine.launch import ending_rank_on_signals, launch_processes, run_in_world
 from apdet.engine.log_file import set_up_log
 from apdet.engine.output_folder import check_output_dir, owning
+from apdet.engine.world import World
+from apdet.errors import UserError
 from apdet.files import naming_file
 from apdet.modeling.named_loss import allow_custom_code
 from apdet.signals import StopRequest
@@ -56,16 +61,26 @@ def main(argv: list[str] | None = None, prog: str | None = None, *, suffix: str 
         sys.exit(
             f"error: {args.config_file}: not a Python config; tools/train_net.py takes YAML configs"
         )
-    # A dry run uses one process, whatever number the training will have.
-    launch_processes(
-        run,
-        (args,),
-        num_processes=1 if args.dry_run else max(args.num_processes, args.num_gpus),
-        on_cpu=args.num_processes > 1,
-        num_machines=1 if args.dry_run else args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-    )
+    try:
+        world = check_process_arguments(args)
+        on_cpu = args.device == "cpu" or not torch.cuda.is_available()
+        if args.dry_run:
+            _dry_run_in_one_process(args, world)
+        elif world:
+            run_in_world(run, (args,), world, on_cpu=on_cpu, timeout=args.connect_timeout)
+        else:
+            launch_processes(
+                run,
+                (args,),
+                num_processes=max(args.num_processes, args.num_gpus),
+                on_cpu=on_cpu,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                timeout=args.connect_timeout,
+            )
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
@@ -86,27 +101,22 @@ def parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
         action="store_true",
         help="allow package.module:function as MODEL.CLS_LOSS.NAME, which runs the module",
     )
-    parser.add_argument(
-        "--num-processes", type=int, default=1, help="number of CPU processes that share each batch"
-    )
     add_debug_option(parser)
-    parser.set_defaults(dist_url="auto")  # a free port: several trainings may run side by side
+    add_process_arguments(parser)
     args = parser.parse_args(argv)
     if not args.config_file:
         parser.error("--config-file is needed, e.g. digits/retinanet_ap.yaml")
-    if args.num_machines > 1 and args.dist_url == "auto":
-        parser.error("--num-machines needs --dist-url, e.g. tcp://<address of machine 0>:50000")
-    num_gpus = torch.cuda.device_count()
-    if args.num_processes > 1:
-        if args.device != "cpu" and (args.device or num_gpus):
-            parser.error("--num-processes is for --device cpu; GPUs are asked for by --num-gpus")
-        args.device = "cpu"
-    elif args.num_gpus > max(num_gpus, 1):
-        parser.error(
-            f"--num-gpus {args.num_gpus}, but torch sees {num_gpus} here "
-            "(for several processes on the CPU: --device cpu --num-processes N)"
-        )
     return args
+
+
+def _dry_run_in_one_process(args: argparse.Namespace, world: World | None) -> None:
+    """Make the dry run in this process, or in the first one of torchrun or srun."""
+    if world is None:
+        args.world_size = max(args.num_processes, args.num_gpus) * args.num_machines
+        run(args)
+    elif world.rank == 0:
+        args.world_size = world.size
+        run(args)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -133,10 +143,14 @@ def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
             plan = _set_up_dry_run(config, args)
             return dry_run(plan, resume=args.resume, eval_only=args.eval_only)
         if args.eval_only:
-            return evaluate_checkpoint(_set_up(config, args), resume=args.resume)
-        with owning(folder, may_hold_a_run=args.resume):
-            trainer = Trainer(_set_up(config, args), stop=stop)
-            trainer.resume_or_load(resume=args.resume)
+            plan = _set_up(config, args)
+            check_agreement(plan, training=False)
+            return evaluate_checkpoint(plan, resume=args.resume)
+        with owning(folder, may_hold_a_run=args.resume) as resume:
+            plan = _set_up(config, args)
+            check_agreement(plan)
+            trainer = Trainer(plan, stop=stop)
+            trainer.resume_or_load(resume=resume)
             return trainer.train()
 
 
@@ -145,6 +159,7 @@ def _set_up(config: Config, args: argparse.Namespace) -> TrainingPlan:
     set_up_log(config.output_dir)
     plan = config.plan()
     logging.getLogger("apdet").info("Device: %s", plan.device)
+    check_device(plan.device)
     default_setup(plan.config, args)
     return plan
 
@@ -152,8 +167,7 @@ def _set_up(config: Config, args: argparse.Namespace) -> TrainingPlan:
 def _set_up_dry_run(config: Config, args: argparse.Namespace) -> TrainingPlan:
     setup_logger(None, name="apdet", distributed_rank=comm.get_rank())
     # The plan is that of the training, whose number of processes may scale it.
-    num_processes = max(args.num_processes, args.num_gpus) * args.num_machines
-    plan = config.plan(num_processes=num_processes)
+    plan = config.plan(num_processes=args.world_size)
     logging.getLogger("apdet").info("Device: %s", plan.device)
     if plan.seed >= 0:
         seed_all_rng(plan.seed)

@@ -1,13 +1,20 @@
 """Turns errors of data-loader workers into the errors of a loader without workers."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.queues import Queue
+from typing import Any
+
+from torch._utils import ExceptionWrapper
+from torch.utils.data import get_worker_info
 
 from apdet.errors import ArgumentError, UserError
 from apdet.signals import Stopped, StopRequest
 
 _CAUGHT = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\n.*", re.DOTALL)
+_print_error = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
 _DEAD = re.compile(r"DataLoader worker \(pid.*", re.DOTALL)
 
 
@@ -15,7 +22,8 @@ _DEAD = re.compile(r"DataLoader worker \(pid.*", re.DOTALL)
 def errors_of_workers(stop: StopRequest | None = None) -> Iterator[None]:
     """In this context, an error of a data-loader worker that the user can mend has one line.
 
-    torch adds the traceback of the worker to the message.
+    torch adds the traceback of the worker to the message. And it would wait for ever for a batch
+    that a worker cannot send. Workers must start in this context.
 
     Args:
         stop: whether a signal asked this process to end. The same signal may kill a worker.
@@ -24,6 +32,7 @@ def errors_of_workers(stop: StopRequest | None = None) -> Iterator[None]:
         UserError: a worker cannot read an image, or something killed it.
         Stopped: a worker died after a signal.
     """
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
     try:
         yield
     except (UserError, OSError) as error:
@@ -44,3 +53,21 @@ def errors_of_workers(stop: StopRequest | None = None) -> Iterator[None]:
             "larger. Then call again, a training with --resume",
             reason=" ".join(str(reasons[0]).split()).rstrip(". "),
         ) from error
+    finally:
+        Queue._on_queue_feeder_error = staticmethod(_print_error)  # type: ignore[attr-defined]
+
+
+def _send_error(queue: Queue, error: Exception, item: Any) -> None:
+    """In a worker that cannot send an item, (number, batch), send an error in its place."""
+    worker = get_worker_info()
+    if worker is None:  # a queue of the main process
+        _print_error(error, item)
+        return
+    if not isinstance(item, tuple) or isinstance(item[1], ExceptionWrapper):
+        os._exit(1)  # not even an error can be sent; torch notices that the worker has ended
+    problem = UserError(
+        f"a data-loader worker cannot send a batch: {error}. Raise the limit of open files "
+        "(ulimit -n), make /dev/shm larger, or use fewer workers"
+    )
+    where = f"in DataLoader worker process {worker.id}"
+    queue.put((item[0], ExceptionWrapper((UserError, problem, None), where)))

@@ -1,31 +1,67 @@
-"""Starts the processes of a training, on GPUs or on the CPU, on one machine or several."""
+"""Calls a function in each process of a training, on GPUs or on the CPU, on all its machines."""
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import connection, resource_tracker
-from typing import Any
+from typing import Any, NoReturn
 
-import torch
-import torch.multiprocessing as mp
-from detectron2.engine.launch import DEFAULT_TIMEOUT, _distributed_worker, _find_free_port
 from detectron2.utils import comm
 
+from apdet.engine.child_processes import LOST_CONNECTION, run_to_end, start
+from apdet.engine.connecting import LostConnectionError, connected
+from apdet.engine.meeting import listen
+from apdet.engine.world import World
+from apdet.errors import UserError
 from apdet.signals import (
     SIGNALS,
     Stopped,
     StopRequest,
     end_process,
     ending_on_signals,
+    ending_without_teardown,
     stop_signals,
 )
 
-# How long the other processes may take to end after one ended because of a signal, in seconds.
-_GRACE_PERIOD = 60
+# How long the processes wait for each other, in seconds.
+CONNECT_TIMEOUT = 1800.0
+_ADDRESS = re.compile(r"tcp://(\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:/\[\]]+)):(?P<port>\d+)/?")
+
+
+def run_in_world(
+    main: Callable[..., Any],
+    args: tuple[Any, ...],
+    world: World,
+    *,
+    on_cpu: bool,
+    timeout: float = CONNECT_TIMEOUT,
+) -> NoReturn:
+    """Call ``main(*args)`` in this process, which another program started with the others.
+
+    Args:
+        main: the function.
+        args: its arguments.
+        world: the processes.
+        on_cpu: whether the processes share the CPU. If not, each has a GPU.
+        timeout: how long to wait for the other processes, in seconds.
+
+    Returns:
+        Never. The process ends, with exit code 1 and one line if another process did not come or
+        was lost.
+    """
+    if on_cpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with ending_without_teardown():
+        try:
+            with connected(world, on_cpu=on_cpu, timeout=timeout):
+                main(*args)
+        except (LostConnectionError, UserError) as error:
+            sys.exit(f"error: {error}")
+        sys.exit(0)
 
 
 def launch_processes(
@@ -37,10 +73,12 @@ def launch_processes(
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str = "auto",
+    timeout: float = CONNECT_TIMEOUT,
 ) -> None:
-    """Call ``main(*args)`` in each process. A single process is this one.
+    """Start the processes of this machine, and call ``main(*args)`` in each.
 
-    A signal that only this process receives is passed on to the others. A second signal kills them.
+    A single process is this one. A signal that only this process receives is passed on to the
+    others. A second signal kills them.
 
     Args:
         main: a function at the top level of a module, so that new processes can import it.
@@ -49,38 +87,63 @@ def launch_processes(
         on_cpu: whether the processes share the CPU. If not, each has a GPU.
         num_machines: number of machines.
         machine_rank: number of this machine, from 0 on.
-        dist_url: the address at which the processes connect; "auto": a free port of this machine.
+        dist_url: the address at which the processes meet, ``tcp://host:port``; "auto": a free port
+            of this machine.
+        timeout: how long the processes wait for each other, in seconds.
+
+    Raises:
+        UserError: the address cannot be, or its port is in use.
+        SystemExit: a process failed.
     """
-    world_size = num_machines * num_processes
-    if world_size == 1:
+    size = num_machines * num_processes
+    if size == 1:
         main(*args)
         return
-    if on_cpu and num_processes > 1:
+    host, port = ("127.0.0.1", 0) if dist_url == "auto" else parse_address(dist_url)
+    # The port is taken at once, and never given back until the training ends.
+    store = listen(port) if machine_rank == 0 else None
+    if on_cpu:
         _prepare_cpu_processes(num_processes)
-    if dist_url == "auto":
-        dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
-    arguments = (main, world_size, num_processes, machine_rank, dist_url, args, DEFAULT_TIMEOUT)
+    first = machine_rank * num_processes
+    worlds = [
+        World(first + i, size, i, num_processes, host, store.port if store else port)
+        for i in range(num_processes)
+    ]
+    arguments = (worlds, on_cpu, timeout, main, args)
     with ending_on_signals() as stop:
-        _run_to_end(partial(_start, num_processes, arguments), stop)
+        run = partial(start, _process, arguments, num_processes=num_processes)
+        run_to_end(run, stop, first_rank=first)
+
+
+def parse_address(dist_url: str) -> tuple[str, int]:
+    """The host and the port of ``tcp://host:port``.
+
+    Raises:
+        UserError: it is something else.
+    """
+    match = _ADDRESS.fullmatch(dist_url)
+    if not match or not 0 < int(match["port"]) < 2**16:
+        raise UserError(
+            f"--dist-url is {dist_url!r}; give tcp://<address of machine 0>:<port>, with a port "
+            "from 1 to 65535"
+        )
+    return match["ipv6"] or match["host"], int(match["port"])
 
 
 def _prepare_cpu_processes(num_processes: int) -> None:
     """Set the environment of new processes so that they use only the CPU, and share its cores."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # with a visible GPU, Detectron2 would use NCCL
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
 
 
-def _start(num_processes: int, arguments: tuple[Any, ...]) -> mp.ProcessContext:
-    """Start the processes. Until they have imported torch, they do not see signals."""
-    resource_tracker.ensure_running()  # it would unblock the signals when it starts
-    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        return mp.start_processes(_process, args=arguments, nprocs=num_processes, join=False)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
-
-
-def _process(local_rank: int, *arguments: Any) -> None:
+def _process(
+    local_rank: int,
+    worlds: list[World],
+    on_cpu: bool,
+    timeout: float,
+    main: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
     """Connect to the other processes, and call the main function.
 
     While a process waits for the others, it cannot handle a signal, so the signal kills it.
@@ -92,84 +155,15 @@ def _process(local_rank: int, *arguments: Any) -> None:
     # Start data-loader workers as a training of one process does: on Linux they are forked, so that
     # they share the handling of signals and the memory of the data sets.
     multiprocessing.set_start_method(None, force=True)
-    _distributed_worker(local_rank, *arguments)
-    # Threads of torch.distributed that outlive the interpreter may abort the process.
-    comm.synchronize()
-    torch.distributed.destroy_process_group()
-
-
-def _run_to_end(start: Callable[[], mp.ProcessContext], stop: StopRequest) -> None:
-    """Start the processes and wait until all have ended.
-
-    Raises:
-        SystemExit: one failed, or was stopped by a signal and has said so.
-        Stopped: a signal ended them before they could say so.
-    """
-    context = None
-    try:
-        with stop.deferred():
-            context = start()
-        _wait(context, tell_others=True)
-    except Stopped as stopped:
-        if context:
-            _send(context, stopped.signum)
-            _wait(context, tell_others=False)
-        raise
-    finally:
-        _kill(context)
-
-
-def _wait(context: mp.ProcessContext, *, tell_others: bool) -> None:
-    """Wait until all processes have ended. If one fails, the others are killed.
-
-    Args:
-        context: the processes.
-        tell_others: whether a signal that ended one process is sent to the others.
-    """
-    while alive := [process for process in context.processes if process.is_alive()]:
-        connection.wait([process.sentinel for process in alive])
-        if any(process.exitcode for process in context.processes):
-            break
-    failed = [i for i, process in enumerate(context.processes) if process.exitcode]
-    if not failed:
-        return
-    process = context.processes[failed[0]]
-    signum = process.exitcode - 128 if process.exitcode > 0 else -process.exitcode
-    if signum in SIGNALS:
-        if tell_others:
-            _send(context, signum)
-        context._join_procs_with_timeout(_GRACE_PERIOD)  # the main one may be writing a checkpoint
-        _kill(context)
-        if context.processes[0].exitcode == 128 + signum:  # it has printed the line
-            sys.exit(128 + signum)
-        raise Stopped(signum)
-    _kill(context)
-    context.sentinels = {process.sentinel: failed[0]}  # torch raises the error of this process
-    try:
-        context.join()
-    except mp.ProcessExitedException:
-        if process.exitcode > 0:  # it has printed its error
-            sys.exit(1)
-        sys.exit(
-            f"error: process {failed[0]} of the training was killed by {_signal_name(signum)}; the "
-            "memory may not suffice. Call again with --resume"
-        )
-
-
-def _signal_name(signum: int) -> str:
-    return signal.Signals(signum).name if signum in set(signal.Signals) else f"signal {signum}"
-
-
-def _send(context: mp.ProcessContext, signum: int) -> None:
-    for process in context.processes:
-        if process.is_alive():
-            os.kill(process.pid, signum)
-
-
-def _kill(context: mp.ProcessContext | None) -> None:
-    for process in context.processes if context else ():
-        process.kill()
-        process.join()
+    with ending_without_teardown():
+        try:
+            with connected(worlds[local_rank], on_cpu=on_cpu, timeout=timeout):
+                main(*args)
+        except LostConnectionError:
+            sys.exit(LOST_CONNECTION)  # the parent says which process has ended
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        sys.exit(0)
 
 
 @contextmanager

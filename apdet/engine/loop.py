@@ -6,6 +6,7 @@ from detectron2.engine import TrainerBase
 from detectron2.utils.events import EventStorage
 
 from apdet.data.worker_errors import errors_of_workers
+from apdet.engine.connecting import noticing_lost_connections
 from apdet.signals import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -26,13 +27,18 @@ def run_loop(trainer: TrainerBase, stop: StopRequest) -> None:
     trainer.iter = trainer.start_iter - 1
     with EventStorage(trainer.iter) as trainer.storage:
         try:
-            trainer.before_train()
-            with stop.deferred(), errors_of_workers(stop):
-                for iteration in range(trainer.start_iter, trainer.max_iter):
-                    trainer.iter = iteration
-                    trainer.before_step()
-                    trainer.run_step()
-                    trainer.after_step()
+            with noticing_lost_connections():
+                trainer.before_train()
+                with stop.deferred(), errors_of_workers(stop):
+                    _make_steps(trainer)
             trainer.iter = max(trainer.max_iter, trainer.start_iter)
         finally:
             trainer.after_train()
+
+
+def _make_steps(trainer: TrainerBase) -> None:
+    for iteration in range(trainer.start_iter, trainer.max_iter):
+        trainer.iter = iteration
+        trainer.before_step()
+        trainer.run_step()
+        trainer.after_step()

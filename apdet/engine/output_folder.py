@@ -14,6 +14,7 @@ from typing import IO
 from detectron2.utils import comm
 
 from apdet.checkpoint.run_folder import holds_run, remove_stale_files
+from apdet.engine.restarts import is_restart, launch_name
 from apdet.errors import ArgumentError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def check_output_dir(folder: str, *, create: bool) -> None:
 
 
 @contextmanager
-def owning(folder: str, *, may_hold_a_run: bool) -> Iterator[None]:
+def owning(folder: str, *, may_hold_a_run: bool) -> Iterator[bool]:
     """In this context, this training is the only one that writes to a folder.
 
     The main process holds a lock on the file ``lock``, which the operating system releases when the
@@ -59,16 +60,23 @@ def owning(folder: str, *, may_hold_a_run: bool) -> Iterator[None]:
         folder: the folder, which exists.
         may_hold_a_run: whether the folder may hold checkpoints already.
 
+    Yields:
+        Whether the training may go on from checkpoints in the folder: ``may_hold_a_run``, or
+        torchrun has restarted the processes of this very training.
+
     Raises:
         ArgumentError: another training writes to the folder, or it holds a training and must not.
     """
-    lock, problem = None, ""
+    lock, problem, goes_on, restarted = None, "", may_hold_a_run, is_restart()
     if comm.is_main_process():
         lock, problem = _acquire(os.path.join(folder, "lock"))
-        if not problem and not may_hold_a_run and holds_run(folder):
-            problem = "holds a training already: go on with it by --resume"
+        if lock is not None:
+            goes_on = goes_on or (restarted and _is_signed(lock))
+            if not goes_on and holds_run(folder):
+                problem = "holds a training already: go on with it by --resume"
+            _sign(lock, "" if problem else _signature())
     try:
-        problem = comm.all_gather(problem)[0]
+        problem, goes_on = comm.all_gather((problem, goes_on))[0]
         if problem:
             raise ArgumentError(
                 "TrainingPlan",
@@ -78,7 +86,7 @@ def owning(folder: str, *, may_hold_a_run: bool) -> Iterator[None]:
             )
         if comm.is_main_process():
             remove_stale_files(folder)
-        yield
+        yield goes_on
     finally:
         if lock is not None:
             lock.close()
@@ -88,8 +96,8 @@ def _acquire(path: str) -> tuple[IO[str] | None, str]:
     """Lock a file.
 
     Returns:
-        The open file, and the reason why it could not be locked, or "". On a file system without
-        locks both are empty.
+        The open file and "", or None and the reason why it could not be locked. On a file system
+        without locks there is only a warning.
     """
     file = open(path, "a+")  # noqa: SIM115  it stays open as long as the training runs
     # A data-loader worker must not keep the lock when its training is killed.
@@ -102,11 +110,25 @@ def _acquire(path: str) -> tuple[IO[str] | None, str]:
         file.close()
         return None, f"is in use by another training, {owner}: wait until it ends"
     except OSError as error:
-        file.close()
         logger.warning(f"{path} cannot be locked ({error}): start no second training in its folder")
-        return None, ""
-    file.truncate(0)
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"process {os.getpid()} on {socket.gethostname()}, started at {now}\n")
-    file.flush()
     return file, ""
+
+
+def _signature() -> str:
+    """Names the owner of a folder, and the call of torchrun that has started the owner."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    by = launch_name()
+    owner = f"process {os.getpid()} on {socket.gethostname()}, started at {now}"
+    return f"{owner} by {by}" if by else owner
+
+
+def _is_signed(file: IO[str]) -> bool:
+    """Whether the folder was begun by the call of torchrun that has started this process."""
+    file.seek(0)
+    return bool(launch_name()) and file.read().rstrip("\n").endswith(f" by {launch_name()}")
+
+
+def _sign(file: IO[str], signature: str) -> None:
+    file.truncate(0)
+    file.write(f"{signature}\n")
+    file.flush()

@@ -1,8 +1,10 @@
 import os
 import queue
+import resource
 import signal
 
 import pytest
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from apdet.data.worker_errors import errors_of_workers
@@ -33,6 +35,11 @@ def killed():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def without_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    return torch.zeros(10)
+
+
 def bug():
     raise ValueError("a bug")
 
@@ -58,6 +65,11 @@ def test_a_worker_that_was_killed_is_said_with_a_remedy():
     with pytest.raises(UserError, match=r"^DataLoader worker .*Killed.*set num_workers") as error:
         read_all(killed)
     assert "\n" not in str(error.value)
+
+
+def test_a_worker_that_cannot_send_a_batch_is_not_waited_for():
+    with pytest.raises(UserError, match=r"cannot send a batch: .*Too many open files.*ulimit -n"):
+        read_all(without_files)
 
 
 @pytest.mark.parametrize(

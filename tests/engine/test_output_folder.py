@@ -80,3 +80,35 @@ def test_what_a_killed_training_left_incomplete_is_removed_by_the_owner_alone(tm
         assert stale.exists()
     with owning(str(tmp_path), may_hold_a_run=False):
         assert not stale.exists()
+
+
+def attempt(folder, monkeypatch, *, restarts, run_id="job 1", train=False):
+    """Whether a process of torchrun goes on from the folder; an error if it may not begin."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", run_id)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(restarts))
+    with owning(str(folder), may_hold_a_run=False) as goes_on:
+        if train:
+            (folder / "last_checkpoint").touch()
+        return goes_on
+
+
+@pytest.mark.parametrize("run_id", ["job 1", "none"])
+def test_a_restart_by_torchrun_goes_on_from_the_training_that_it_began(
+    tmp_path, monkeypatch, run_id
+):
+    assert not attempt(tmp_path, monkeypatch, restarts=0, run_id=run_id, train=True)
+    assert attempt(tmp_path, monkeypatch, restarts=1, run_id=run_id)
+    assert attempt(tmp_path, monkeypatch, restarts=2, run_id=run_id)
+
+
+def test_a_restart_by_torchrun_does_not_go_on_from_an_earlier_training(tmp_path, monkeypatch):
+    attempt(tmp_path, monkeypatch, restarts=0, train=True)
+    for restarts in range(3):  # torchrun makes every attempt that fails again
+        with pytest.raises(UserError, match="holds a training already"):
+            attempt(tmp_path, monkeypatch, restarts=restarts)
+
+
+def test_a_restart_does_not_go_on_from_the_training_of_another_torchrun(tmp_path, monkeypatch):
+    attempt(tmp_path, monkeypatch, restarts=0, train=True)
+    with pytest.raises(UserError, match="holds a training already"):
+        attempt(tmp_path, monkeypatch, restarts=1, run_id="job 2")
