@@ -16,6 +16,7 @@ _REMEDIES = {
     errno.ENOENT: "restore the folder",
     errno.EEXIST: "remove the file that has the name of a folder",
     errno.ENOTDIR: "remove the file that has the name of a folder",
+    errno.EISDIR: "remove the folder that has the name of a file",
     errno.EROFS: "make the file system writable",
     errno.EACCES: "make it writable and readable for you",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
