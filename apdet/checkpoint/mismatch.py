@@ -124,8 +124,9 @@ def _find_misfit(weights: Sequence[str], incompatible: Any, model_weights: Seque
 
 def _without_counters(keys: Iterable[str]) -> list[str]:
     """Leave out what models of any kind share, and the anchors that Detectron2 ignores."""
-    ignored = ("num_batches_tracked", "anchor_generator.cell_anchors")
-    return [key for key in keys if not any(part in key for part in ignored)]
+    # Detectron2 writes dots for the underscores in the names of Caffe2.
+    ignored = ("num.batches.tracked", "anchor.generator.cell.anchors")
+    return [key for key in keys if not any(part in key.replace("_", ".") for part in ignored)]
 
 
 def _first(names: Sequence[str], limit: int = 3) -> str:

@@ -98,7 +98,8 @@ def remove_stale_files(folder: str | os.PathLike) -> None:
 
     No training may run in the folder.
     """
-    for path in (*Path(folder).glob("*.pth.tmp"), Path(folder, f"{TAG}.tmp")):
+    # Up to 0.3 their names did not have the number of the process.
+    for path in (*Path(folder).glob("*.pth*.tmp"), *Path(folder).glob(f"{TAG}*.tmp")):
         with contextlib.suppress(OSError):
             path.unlink()
             logger.info("Removed %s, which a killed training left behind", path)

@@ -1,6 +1,7 @@
 """The hooks that write checkpoints: those to resume from, and the best one."""
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -133,10 +134,9 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
     def _best_checking(self) -> None:
         metric, iteration = self.trainer.storage.latest().get(self._val_metric, (None, None))
-        if metric is None:
-            logger.warning(
-                f"{self._val_metric} was not measured, so it chooses no {self._file_prefix}.pth"
-            )
+        if metric is None or math.isnan(metric):
+            how = "was not measured" if metric is None else "is nan, for want of objects"
+            logger.warning(f"{self._val_metric} {how}, so it chooses no {self._file_prefix}.pth")
             return
         best_before, best_iter_before = self.best_metric, self.best_iter
         if best_before is not None and metric <= best_before:

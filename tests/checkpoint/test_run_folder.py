@@ -115,7 +115,8 @@ def test_old_periodic_checkpoints_are_removed_but_never_the_named_one(tmp_path):
 
 
 def test_only_incomplete_checkpoints_are_stale(tmp_path):
-    stale = {"model_0000009.pth.tmp", "last_checkpoint.tmp"}
+    stale = {"model_0000009.pth.71.tmp", "model_best.pth.tmp"}
+    stale |= {"last_checkpoint.71.tmp", "last_checkpoint.tmp"}
     for name in (*stale, "model_0000003.pth", "notes.tmp"):
         (tmp_path / name).touch()
     remove_stale_files(tmp_path)

@@ -226,6 +226,11 @@ def test_a_weight_of_another_precision_is_loaded(tmp_path, kind):
     torch.testing.assert_close(model["head"].weight.to(kind), weights["head.weight"])
 
 
+def test_a_file_of_torch_with_the_name_of_a_pickle_is_refused(tmp_path):
+    torch.save({"model": detector().state_dict()}, tmp_path / "zoo.pkl", pickle_protocol=2)
+    assert "not a pickle of weights" in error_of(tmp_path / "zoo.pkl")
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("key", ["head.weight", "norm.running_var"])
 @pytest.mark.parametrize("strict", [False, True])

@@ -76,3 +76,13 @@ def test_results_by_another_metric_or_on_other_data_are_not_compared(tmp_path, c
 def test_a_best_metric_that_is_no_number_is_refused(tmp_path):
     with pytest.raises(ValueError, match="its best metric is '90', not a number"):
         resume(tmp_path, state("90"))
+
+
+def test_a_metric_of_no_objects_chooses_nothing_and_the_log_says_so(tmp_path, caplog):
+    hook = resume(tmp_path, state(None))
+    with hook.trainer.storage as storage:
+        storage.put_scalar(METRIC, float("nan"))
+    hook.trainer.iter = 9
+    hook.after_train()
+    assert f"{METRIC} is nan, for want of objects, so it chooses no model_best" in caplog.text
+    assert not (tmp_path / "model_best.pth").exists()

@@ -36,7 +36,7 @@ def no_temporary_files(outcome: Outcome) -> None:
 
 
 def leave_temporary_files(setup: Setup) -> None:
-    for name in ("model_0000005.pth.tmp", "model_0000099.pth.tmp", "last_checkpoint.tmp"):
+    for name in ("model_0000005.pth.tmp", "model_0000099.pth.7.tmp", "last_checkpoint.7.tmp"):
         (setup.output / name).write_bytes(b"half a checkpoint")
 
 
