@@ -27,6 +27,11 @@ class Variant(NamedTuple):
     name: str
     overrides: tuple[str, ...]
 
+    @property
+    def folder_name(self) -> str:
+        """The name of the folder of its trainings."""
+        return "".join(c if c.isalnum() or c in "._-" else "_" for c in self.name)
+
 
 class Run(NamedTuple):
     """One training of a variant."""
@@ -37,8 +42,7 @@ class Run(NamedTuple):
 
     def folder(self, out: Path) -> Path:
         """The folder of the training, where ``out`` is the folder of the comparison."""
-        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.variant.name)
-        return out / name / f"lr_{self.base_lr:g}" / f"seed_{self.seed}"
+        return out / self.variant.folder_name / f"lr_{self.base_lr:g}" / f"seed_{self.seed}"
 
     def __str__(self) -> str:
         return f"{self.variant.name}, lr {self.base_lr:g}, seed {self.seed}"
@@ -111,7 +115,10 @@ class Comparison:
                 f"{folder} holds a training with other settings; name another --out, or remove it"
             )
         if "seconds" in state:
-            return read_outcome(folder, state["seconds"])._replace(finished_before=True)
+            outcome = read_outcome(folder, state["seconds"])
+            if outcome.metrics:
+                return outcome._replace(finished_before=True)
+            logger.warning(f"{folder}/results.json is missing or broken, so {run} is resumed")
         # A training that was interrupted before its first checkpoint starts from the beginning.
         is_resumed = holds_run(folder)
         write_json(state_file, {"command": arguments})
