@@ -26,6 +26,7 @@ def set_up_log(output_dir: str) -> None:
         for handler in logger.handlers:
             if isinstance(handler, StreamHandler) and _is_log_file(handler):
                 handler.handleError = _LogFileErrors(handler)  # type: ignore[method-assign]
+                handler.stream.reconfigure(errors="backslashreplace")  # as on an ASCII terminal
 
 
 def _is_log_file(handler: StreamHandler) -> bool:

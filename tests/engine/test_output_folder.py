@@ -80,3 +80,15 @@ def test_what_a_killed_training_left_incomplete_is_removed_by_the_owner_alone(tm
         assert stale.exists()
     with owning(str(tmp_path), may_hold_a_run=False):
         assert not stale.exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_with_the_reason(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"output_dir {tmp_path}/file cannot .*: Not a directory;"):
+        check_output_dir(str(tmp_path / "file"), create=True)
+
+
+def test_a_folder_that_the_locale_has_no_letters_for_is_refused(tmp_path):
+    folder = f"{tmp_path}/\udcc3\udca4"  # Python's form of what it cannot decode
+    with pytest.raises(UserError, match=r"\\udca4' cannot be written in this locale; set PYTHON"):
+        check_output_dir(folder, create=True)
