@@ -16,19 +16,33 @@ _REMEDIES = {
     errno.ENOENT: "restore the folder",
     errno.EEXIST: "remove the file that has the name of a folder",
     errno.ENOTDIR: "remove the file that has the name of a folder",
+    errno.EISDIR: "remove the folder that has the name of a file",
     errno.EROFS: "make the file system writable",
     errno.EACCES: "make it writable and readable for you",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# No file is to blame for these.
+_REMEDIES_ELSEWHERE = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close files of other programs",
+    errno.ENOMEM: "free memory, or use fewer processes",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u)",
+    errno.EPIPE: "keep open what reads the output",
+    errno.ECONNRESET: "see why the process at the other end has ended",
+}
 
 
 def storage_error(error: OSError, path: str | os.PathLike) -> UserError:
-    """The error of a file or folder as one line: its path, the reason, and what to do."""
-    remedy = _REMEDIES.get(error.errno or 0, "mend that")
+    """The error of a file or folder as one line: its path, the reason, and what to do.
+
+    The path is left out if the error is not one of files, such as too little memory.
+    """
+    number = error.errno or 0
+    place = "" if number in _REMEDIES_ELSEWHERE else f"{os.fspath(path)}: "
+    remedy = {**_REMEDIES, **_REMEDIES_ELSEWHERE}.get(number, "mend that")
     return UserError(
-        f"{os.fspath(path)}: {error.strerror or error}; {remedy}, then call again, a training with "
-        "--resume. What was written before is whole"
+        f"{place}{error.strerror or error}; {remedy}, then call again, a training with --resume. "
+        "What was written before is whole"
     )
 
 
@@ -54,12 +68,13 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces ``path`` when the context ends without an error.
 
     Another process never reads half a file. After an interruption or an error the previous file
-    remains. The content is written to ``path.tmp`` first.
+    remains. The content is written to ``<path>.<process>.tmp`` first: an evaluation beside a
+    training may write the same file.
 
     Raises:
         UserError: the file cannot be written.
     """
-    temporary = f"{os.fspath(path)}.tmp"
+    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,22 @@ def test_an_error_that_names_its_own_file_keeps_the_name(tmp_path):
     gone = tmp_path / "gone" / "file"
     with pytest.raises(UserError, match=f"{gone}: No such file or directory"), naming_file("other"):
         gone.write_text("text")
+
+
+def test_an_error_that_is_not_one_of_files_blames_none():
+    with pytest.raises(UserError) as caught, naming_file("output"):
+        raise OSError(errno.EMFILE, "Too many open files")
+    assert str(caught.value).startswith("Too many open files; raise the limit of open files")
+
+
+def test_two_processes_may_write_a_file_at_the_same_time(tmp_path):
+    path = tmp_path / "results.json"
+    code = f"from apdet.files import whole_file\nwith whole_file({str(path)!r}) as file: pass"
+    with whole_file(path) as file:
+        file.write(b"ours")
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert path.read_bytes() == b""
+    assert path.read_bytes() == b"ours"
 
 
 def test_other_errors_pass():

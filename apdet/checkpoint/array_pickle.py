@@ -39,7 +39,8 @@ def load_array_pickle(filename: str) -> dict[str, Any]:
         with open(filename, "rb") as file:
             data = _ArrayUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a broken pickle may raise any exception
-        raise UserError(f"{filename}: not a pickle of weights: {error}") from error
+        reason = " ".join(str(error).split())  # on one line
+        raise UserError(f"{filename}: not a pickle of weights: {reason}") from error
     if not isinstance(data, collections.abc.Mapping):
         raise UserError(f"{filename}: holds a {type(data).__name__}, not a mapping of weights")
     return dict(data)

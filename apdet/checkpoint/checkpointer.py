@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from apdet.checkpoint.checkpoint_file import read_checkpoint
 from apdet.checkpoint.class_fitting import Classes, fit_classes
-from apdet.checkpoint.mismatch import check_fit
+from apdet.checkpoint.mismatch import check_fit, check_numbers
 from apdet.checkpoint.run_folder import TAG, find_checkpoint, holds_run
 from apdet.checkpoint.training_state import NO_STATE, load_training_state
 from apdet.errors import ArgumentError
@@ -85,16 +85,7 @@ class Checkpointer(DetectionCheckpointer):
                 "{path}: no such checkpoint; see {weights} and {save_dir} "
                 "(`apdet convert` makes a checkpoint of ImageNet weights)"
             )
-        try:
-            content = super().load(path, checkpointables=[])
-        except OSError as error:
-            raise self._error(
-                "{path}: cannot be read: {error}. Download it by hand, and give the name of the "
-                "file in {weights}",
-                error=error,
-            ) from error
-        finally:
-            self._parsed_url_during_load = None
+        content = self._load_url() if "://" in path else self._load_local()
         for name in self.checkpointables if checkpointables is None else checkpointables:
             if name in content:
                 with self._naming_file():
@@ -105,6 +96,22 @@ class Checkpointer(DetectionCheckpointer):
             elif resuming:
                 logger.warning(NO_STATE, path, name)
         return content
+
+    def _load_local(self) -> dict[str, Any]:
+        # Detectron2 would take a question mark in a path for the start of a query.
+        return super(DetectionCheckpointer, self).load(self._path, checkpointables=[])
+
+    def _load_url(self) -> dict[str, Any]:
+        try:
+            return super().load(self._path, checkpointables=[])
+        except (AssertionError, OSError, RuntimeError) as error:
+            raise self._error(
+                "{path}: cannot be read: {error}. Download it by hand, and give the name of the "
+                "file in {weights}",
+                error=error,
+            ) from error
+        finally:
+            self._parsed_url_during_load = None
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Resume from the last checkpoint in the folder if there is one, else load ``path``."""
@@ -181,6 +188,7 @@ class Checkpointer(DetectionCheckpointer):
         names = list(checkpoint["model"])
         options = {"strict": self._strict, "allow_mismatch": self.allow_mismatch}
         with self._naming_file():
+            check_numbers(checkpoint["model"], self.model)
             if self.classes:
                 classes = Classes(self.classes, self.weights_classes)
                 self._orders = fit_classes(

@@ -75,7 +75,9 @@ def find_class_weights(
     found = []
     for key, own in model.state_dict().items():
         layer = next((layer for layer in layers if key.startswith(f"{layer.name}.")), None)
-        if layer is None or key not in weights or weights[key].shape[1:] != own.shape[1:]:
+        if layer is None or key not in weights:
+            continue
+        if weights[key].dim() != own.dim() or weights[key].shape[1:] != own.shape[1:]:
             continue
         num_anchors = len(own) // (num_own_classes + layer.has_background) // layer.rows_per_class
         rows_per_class = num_anchors * layer.rows_per_class

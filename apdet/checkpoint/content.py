@@ -33,5 +33,15 @@ def check_weights(weights: object, path: str) -> dict[str, Tensor]:
             raise UserError(
                 f"{path}: {key!r} is a {type(value).__name__}, not a weight by its name; {REMEDY}"
             )
+    if odd := next((key for key, value in weights.items() if not is_plain(value)), None):
+        raise UserError(
+            f"{path}: {odd!r} is a sparse or quantised tensor, or one without values, which no "
+            f"detector here reads; {REMEDY}, of a model with plain weights"
+        )
     _strip_prefix_if_present(weights, "module.")
     return weights
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has a number for each entry."""
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta

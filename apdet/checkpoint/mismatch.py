@@ -1,12 +1,46 @@
 """Checks that the weights of a file fit the model that has loaded them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from apdet.checkpoint.finite import find_not_finite
 from apdet.errors import ArgumentError
+
+_REMEDY = (
+    "Give {weights} a checkpoint of this model, or, to start from what fits, set {allow_mismatch} "
+    "to True"
+)
+_STRICT_REMEDY = (
+    "Use the config that it was trained with. Or, to start a new training from what fits, give it "
+    "in {weights} without --eval-only and --resume, and set {allow_mismatch} to True"
+)
+
+
+def check_numbers(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Check that the weights of a file are real numbers where those of the model are.
+
+    Quantised weights would be loaded without their scale, and complex ones without their imaginary
+    part.
+
+    Raises:
+        ArgumentError: a weight is of integers, truth values or complex numbers.
+    """
+    for key, own in model.state_dict().items():
+        if own.is_floating_point() and key in weights and not weights[key].is_floating_point():
+            raise ArgumentError(
+                "Checkpointer",
+                "{key} is of type {theirs} there, and of {ours} here; give {weights} a checkpoint "
+                "that is not quantised",
+                key=key,
+                theirs=_type_of(weights[key]),
+                ours=_type_of(own),
+            )
+
+
+def _type_of(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def check_fit(
@@ -33,8 +67,8 @@ def check_fit(
     if problems := _list_problems(incompatible, strict, allow_mismatch and not strict):
         raise ArgumentError(
             "Checkpointer",
-            "a checkpoint of another model than this one: {problems}. Give {weights} a checkpoint "
-            "of this model, or, to start from what fits, set {allow_mismatch} to True",
+            "a checkpoint of another model than this one: {problems}. "
+            + (_STRICT_REMEDY if strict else _REMEDY),
             problems=problems,
         )
     if misfit := _find_misfit(weights, incompatible, list(model.state_dict())):
@@ -90,8 +124,9 @@ def _find_misfit(weights: Sequence[str], incompatible: Any, model_weights: Seque
 
 def _without_counters(keys: Iterable[str]) -> list[str]:
     """Leave out what models of any kind share, and the anchors that Detectron2 ignores."""
-    ignored = ("num_batches_tracked", "anchor_generator.cell_anchors")
-    return [key for key in keys if not any(part in key for part in ignored)]
+    # Detectron2 writes dots for the underscores in the names of Caffe2.
+    ignored = ("num.batches.tracked", "anchor.generator.cell.anchors")
+    return [key for key in keys if not any(part in key.replace("_", ".") for part in ignored)]
 
 
 def _first(names: Sequence[str], limit: int = 3) -> str:

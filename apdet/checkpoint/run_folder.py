@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from apdet.checkpoint.weights_file import check_file, read_torch
+from apdet.checkpoint.weights_file import read_whole
 from apdet.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _tagged(folder: Path) -> tuple[Path | None, str]:
     path = folder / name
     if "\0" in name or path.parent != folder:
         return None, f"{tag} names {name!r}, which is not a file in this folder"
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes names that are too long
         return None, f"{tag} names {name!r}, which does not exist"
     return path, ""
 
@@ -79,7 +79,7 @@ def _tagged(folder: Path) -> tuple[Path | None, str]:
 def _find_fault(path: Path) -> str:
     """What is wrong with a checkpoint; empty if it is whole."""
     try:
-        check_file(str(path))
+        read_whole(str(path))
     except UserError as error:
         return str(error)
     return ""
@@ -98,7 +98,8 @@ def remove_stale_files(folder: str | os.PathLike) -> None:
 
     No training may run in the folder.
     """
-    for path in (*Path(folder).glob("*.pth.tmp"), Path(folder, f"{TAG}.tmp")):
+    # Up to 0.3 their names did not have the number of the process.
+    for path in (*Path(folder).glob("*.pth*.tmp"), *Path(folder).glob(f"{TAG}*.tmp")):
         with contextlib.suppress(OSError):
             path.unlink()
             logger.info("Removed %s, which a killed training left behind", path)
@@ -113,7 +114,7 @@ def _iteration_of(checkpoint: Path) -> int:
     if _PERIODIC.fullmatch(checkpoint.name):
         return _iteration_in_name(checkpoint)
     try:
-        iteration = read_torch(str(checkpoint)).get("iteration")
+        iteration = read_whole(str(checkpoint)).get("iteration")
     except UserError:
         return -1
     return iteration if isinstance(iteration, int) else -1

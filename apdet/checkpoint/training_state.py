@@ -101,6 +101,8 @@ def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
     """Check that the state of each parameter has its shape, or is reduced over some dimensions."""
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
+            if not isinstance(value, Tensor | int | float | None):
+                raise ValueError(f"the {name} of a weight is a {type(value).__name__}")
             if not isinstance(value, Tensor) or value.dim() == 0:
                 continue
             sizes = zip(value.shape, parameter.shape, strict=False)

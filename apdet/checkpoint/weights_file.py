@@ -63,8 +63,11 @@ def read_torch(path: str) -> Any:
         ) from error
 
 
-def check_file(path: str) -> None:
-    """Check that a checkpoint of a training is whole. The file is read once.
+def read_whole(path: str) -> dict[str, Any]:
+    """Read a checkpoint of a training, and check that it is whole.
+
+    Returns:
+        The content. "model" has the weights; no other entry is checked but for NaN and infinity.
 
     Raises:
         UserError: the file is missing, truncated or damaged, would run code, holds no weights by
@@ -73,11 +76,13 @@ def check_file(path: str) -> None:
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file")
     data = read_torch(path)
-    if not isinstance(data, Mapping) or not isinstance(data.get("model"), Mapping):
+    if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
         raise UserError(f"{path}: holds no weights by the name 'model'")
+    check_weights(data["model"], path)
     bad = list(find_not_finite(data))
     if bad:
         raise UserError(f"{path}: {len(bad)} tensors have NaN or infinity, {bad[0]} the first")
+    return data
 
 
 def _check_archive(path: str) -> None:

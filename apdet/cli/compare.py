@@ -16,6 +16,7 @@ resumes interrupted ones.
 """
 
 import argparse
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from apdet.config import load_config
 from apdet.config.names import naming, yaml_key
 from apdet.engine.comparison import Comparison, Outcome, Run, Variant, best_base_lr, summarise
 from apdet.errors import UserError
+from apdet.files import naming_file
 from apdet.modeling.cls_loss import ClsLoss
 from apdet.modeling.named_loss import allow_custom_code
 from apdet.report.comparison import comparison_table, plot_comparison
@@ -38,8 +40,9 @@ from apdet.signals import ending_on_signals
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Run the command line. An error that the user can fix ends it with a message."""
     args = parse_args(argv, prog)
-    with ending_on_signals(), errors_in_one_line(debug=args.debug), naming(yaml_key):
-        compare(args)
+    with ending_on_signals(), errors_in_one_line(debug=args.debug):
+        with naming(yaml_key), naming_file(args.out):
+            compare(args)
 
 
 def parse_args(argv: list[str] | None = None, prog: str | None = None) -> argparse.Namespace:
@@ -49,9 +52,15 @@ def parse_args(argv: list[str] | None = None, prog: str | None = None) -> argpar
     if args.seeds < 1 or args.jobs < 1:
         parser.error("--seeds and --jobs are at least 1")
     try:
-        args.base_lrs = [float(lr) for lr in args.base_lrs.split(",")] if args.base_lrs else []
+        lrs = [float(lr) for lr in args.base_lrs.split(",")] if args.base_lrs else []
     except ValueError:
-        parser.error(f"--base-lrs {args.base_lrs}: give numbers with commas, e.g. 0.05,0.15,0.3")
+        lrs = [math.nan]
+    if not all(0 < lr < math.inf for lr in lrs) or len(set(lrs)) < len(lrs):
+        parser.error(
+            f"--base-lrs {args.base_lrs}: give different numbers above 0 with commas, e.g. "
+            "0.05,0.15,0.3"
+        )
+    args.base_lrs = lrs
     if args.losses is None:
         args.losses = "" if args.variant else ",".join(losses.LOSSES)
     args.losses = [name for name in args.losses.split(",") if name]
@@ -120,20 +129,29 @@ def read_variants(args: argparse.Namespace) -> list[Variant]:
     """List the losses and variants to compare, and check the config and the loss of each.
 
     Raises:
-        UserError: a setting is wrong, or two variants have the same name.
+        UserError: a setting is wrong, or two variants have the same name or folder.
     """
     variants = [Variant(name, ("MODEL.CLS_LOSS.NAME", name)) for name in args.losses]
-    for text in args.variant:
-        name, _, overrides = text.partition(":")
-        variants.append(Variant(name.strip(), tuple(shlex.split(overrides))))
-    names = [variant.name for variant in variants]
-    if len(set(names)) < len(names):
-        raise UserError(f"two losses or variants have the same name: {', '.join(names)}")
+    variants += [_read_variant(text) for text in args.variant]
+    if len({variant.folder_name for variant in variants}) < len(variants):
+        names = ", ".join(variant.name for variant in variants)
+        raise UserError(f"two losses or variants have the same name or folder: {names}")
     if args.allow_custom_code:
         allow_custom_code()
     for variant in variants:
         ClsLoss(load_config(args.config_file, [*args.opts, *variant.overrides]), num_classes=1)
     return variants
+
+
+def _read_variant(text: str) -> Variant:
+    name, colon, overrides = text.partition(":")
+    try:
+        variant = Variant(name.strip(), tuple(shlex.split(overrides)))
+    except ValueError as error:  # quotation marks that are not closed
+        raise UserError(f"--variant {text!r}: {error}") from error
+    if not colon or not variant.folder_name.strip("._"):
+        raise UserError(f"--variant {text!r}: give it as 'NAME: KEY VALUE ...'")
+    return variant
 
 
 def train_arguments(args: argparse.Namespace, run: Run) -> list[str]:

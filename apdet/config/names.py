@@ -28,6 +28,7 @@ SHARED = {
     "TrainingPlan.clip_gradients": ("SOLVER.CLIP_GRADIENTS", "train.clip_gradients"),
     "TrainingPlan.expected_results": ("TEST.EXPECTED_RESULTS", "train.expected_results"),
     "TrainingPlan.model": ("MODEL", "model"),
+    "TrainingPlan.max_iter": ("SOLVER.MAX_ITER", "train.max_iter"),
     "TrainingPlan.output_dir": ("OUTPUT_DIR", "train.output_dir"),
     "build_stepper.precision": ("SOLVER.AMP.PRECISION", "train.amp.precision"),
     "check_batch_size.total_batch_size": (

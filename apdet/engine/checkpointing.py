@@ -1,7 +1,9 @@
 """The hooks that write checkpoints: those to resume from, and the best one."""
 
 import logging
+import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.engine import HookBase, hooks
@@ -9,7 +11,7 @@ from detectron2.utils import comm
 
 from apdet.checkpoint import Checkpointer
 from apdet.checkpoint.run_folder import remove_old_checkpoints
-from apdet.checkpoint.weights_file import read_torch
+from apdet.checkpoint.weights_file import read_whole
 from apdet.errors import ArgumentError, UserError
 
 logger = logging.getLogger(__name__)
@@ -18,7 +20,8 @@ logger = logging.getLogger(__name__)
 class PeriodicCheckpointer(HookBase):
     """Writes the checkpoints to resume from: every ``period`` iterations, and after the last one.
 
-    Unlike Detectron2's hook, it also counts the checkpoints from before a training was resumed. All
+    Unlike Detectron2's hook, it also counts the checkpoints from before a training was resumed, and
+    makes up for a final checkpoint that is missing because the training was killed before it. All
     processes have the hook, but only the main one writes.
 
     Attributes:
@@ -47,6 +50,10 @@ class PeriodicCheckpointer(HookBase):
 
     def before_train(self) -> None:
         self.saved_iter = self.trainer.iter
+        if self.trainer.start_iter >= self.trainer.max_iter:
+            resumed_from = os.path.basename(self.checkpointer.get_checkpoint_file())
+            if resumed_from != "model_final.pth":
+                self._save("model_final")
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
@@ -59,7 +66,7 @@ class PeriodicCheckpointer(HookBase):
 
     def save_now(self) -> None:
         """Save the last finished iteration, unless that is done."""
-        last_iter = min(self.trainer.iter, self.trainer.max_iter - 1)  # also after the training
+        last_iter = self.trainer.last_iter
         if self.saved_iter < last_iter:
             self._save(f"model_{last_iter:07d}")
 
@@ -74,6 +81,22 @@ class BestCheckpointer(hooks.BestCheckpointer):
     The file is never the one to resume from: an evaluation comes after the checkpoint of its
     iteration, so a training that is killed in between makes the evaluation again.
     """
+
+    def __init__(
+        self, period: int, checkpointer: Checkpointer, metric: str, *, data_sets: Sequence[str]
+    ):
+        """Set up the hook.
+
+        Args:
+            period: iterations between two evaluations; 0: only after the training.
+            checkpointer: writes the checkpoint.
+            metric: the key of the result that chooses the checkpoint.
+            data_sets: the names of the data sets of the result. Results on others do not count.
+        """
+        super().__init__(period, checkpointer, metric)
+        self.best_metric: float | None = None
+        self.best_iter: int | None = None
+        self._chosen_by = {"val_metric": metric, "data_sets": list(data_sets)}
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0:
@@ -93,27 +116,27 @@ class BestCheckpointer(hooks.BestCheckpointer):
         """
         path = os.path.join(self._checkpointer.save_dir, f"{self._file_prefix}.pth")
         try:
-            content = read_torch(path) if os.path.isfile(path) else None
+            content = read_whole(path) if os.path.isfile(path) else None
         except UserError as error:
             logger.warning(f"The next evaluation replaces the best checkpoint: {error}")
             content = None
         if content is None:
             self.best_metric = self.best_iter = None
             return
-        states = content.get("trainer", {}).get("hooks", {})
-        state = states.get(type(self).__qualname__, {})
-        if state.get("val_metric", self._val_metric) != self._val_metric:
-            return
-        metric = state.get("best_metric")
-        if metric is not None and (self.best_metric is None or metric > self.best_metric):
-            self.best_metric, self.best_iter = metric, state["best_iter"]
+        resumed = self.best_metric, self.best_iter
+        try:
+            self.load_state_dict(content["trainer"]["hooks"][type(self).__qualname__])
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return  # it has no state of this hook
+        best_before = resumed[0]
+        if best_before is not None and (self.best_metric is None or best_before > self.best_metric):
+            self.best_metric, self.best_iter = resumed
 
     def _best_checking(self) -> None:
         metric, iteration = self.trainer.storage.latest().get(self._val_metric, (None, None))
-        if metric is None:
-            logger.warning(
-                f"{self._val_metric} was not measured, so it chooses no {self._file_prefix}.pth"
-            )
+        if metric is None or math.isnan(metric):
+            how = "was not measured" if metric is None else "is nan, for want of objects"
+            logger.warning(f"{self._val_metric} {how}, so it chooses no {self._file_prefix}.pth")
             return
         best_before, best_iter_before = self.best_metric, self.best_iter
         if best_before is not None and metric <= best_before:
@@ -123,18 +146,20 @@ class BestCheckpointer(hooks.BestCheckpointer):
             )
         elif self._update_best(metric, iteration):
             # Only now, so that the file holds its own metric.
-            last_iter = min(iteration, self.trainer.max_iter - 1)
-            self._checkpointer.save(self._file_prefix, to_resume=False, iteration=last_iter)
+            self._checkpointer.save(
+                self._file_prefix, to_resume=False, iteration=self.trainer.last_iter
+            )
             before = "" if best_before is None else f", better than {best_before:.5f}"
             logger.info(f"Saved best model: {self._val_metric} is {metric:.5f}{before}")
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "best_metric": self.best_metric,
-            "best_iter": self.best_iter,
-            "val_metric": self._val_metric,
-        }
+        return {"best_metric": self.best_metric, "best_iter": self.best_iter, **self._chosen_by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict.get("val_metric", self._val_metric) == self._val_metric:
-            self.best_metric, self.best_iter = state_dict["best_metric"], state_dict["best_iter"]
+        if any(state_dict.get(key, value) != value for key, value in self._chosen_by.items()):
+            logger.info("The former best model was chosen by another result, so it is replaced")
+            return
+        metric, iteration = state_dict["best_metric"], state_dict["best_iter"]
+        if not isinstance(metric, float | int | None):
+            raise ValueError(f"its best metric is {metric!r}, not a number")
+        self.best_metric, self.best_iter = metric, iteration

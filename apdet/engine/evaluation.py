@@ -96,8 +96,12 @@ def load_to_evaluate(plan: TrainingPlan, *, resume: bool) -> nn.Module:
     """Check the data sets, and load the checkpoint that `evaluate_checkpoint` evaluates.
 
     Raises:
-        UserError: as `evaluate_checkpoint`.
+        UserError: as `evaluate_checkpoint`, or there is no data set to evaluate on.
     """
+    if not evaluated_sets(plan):
+        raise ArgumentError(
+            "TrainingPlan", "{test_sets} is empty, so there is nothing to evaluate; name a data set"
+        )
     check_evaluation(plan)
     model = build_model(plan)
     Checkpointer(

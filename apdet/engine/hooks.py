@@ -18,7 +18,7 @@ from apdet.engine.evaluating import EvalHook
 from apdet.engine.evaluation import evaluate
 from apdet.engine.folder_guard import FolderGuard
 from apdet.engine.learning_rate import LRScheduler
-from apdet.engine.result_keys import best_metric_key
+from apdet.engine.result_keys import best_metric_key, evaluated_sets
 from apdet.engine.seeding import StepSeeder
 from apdet.engine.stopping import StopHook
 from apdet.engine.writing import PeriodicWriter, RankingPrinter
@@ -67,7 +67,15 @@ def _precise_bn(plan: TrainingPlan, model: nn.Module) -> list[HookBase]:
         return []
     # The hook has its own loader, so that it takes no batches from the training.
     loader = plan.build_train_loader(seed=0)
-    return [hooks.PreciseBN(plan.schedule.eval_period, model, loader, plan.precise_bn_iters)]
+    return [_PreciseBN(plan.schedule.eval_period, model, loader, plan.precise_bn_iters)]
+
+
+class _PreciseBN(hooks.PreciseBN):
+    """Detectron2's hook, except that it always takes the same batches, also after a resume."""
+
+    def update_stats(self) -> None:
+        self._data_iter = None
+        super().update_stats()
 
 
 def _evaluations(
@@ -99,7 +107,10 @@ def _writers(plan: TrainingPlan, checkpointer: Checkpointer) -> list[HookBase]:
     """They come last, so that they also write the results of the evaluation."""
     periods = plan.schedule
     writers = [*default_writers(plan.output_dir, periods.max_iter), RankingPrinter()]
+    val_sets = [val_set.name for val_set in evaluated_sets(plan, final=False)]
     return [
-        BestCheckpointer(periods.eval_period, checkpointer, best_metric_key(plan)),
+        BestCheckpointer(
+            periods.eval_period, checkpointer, best_metric_key(plan), data_sets=val_sets
+        ),
         PeriodicWriter(writers, output_dir=plan.output_dir, period=plan.log_period),
     ]

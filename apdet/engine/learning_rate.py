@@ -70,5 +70,6 @@ class LRScheduler(hooks.LRScheduler):
         load()
         self.scheduler.last_epoch = min(num_steps, self.scheduler._max_iter)
         rates = self.scheduler.get_lr()
+        self.scheduler.last_epoch = num_steps  # may be more if the training was shortened
         for group, own, rate in zip(optimizer.param_groups, settings, rates, strict=True):
             group.update({**own, "lr": rate})

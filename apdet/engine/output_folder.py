@@ -33,18 +33,27 @@ def check_output_dir(folder: str, *, create: bool) -> None:
     try:
         if "\0" in folder:
             raise OSError(errno.EINVAL, "a path cannot hold the character \\0")
+        folder.encode()  # TensorBoard takes names in UTF-8 only
         existing = os.path.abspath(folder)
         while not os.path.exists(existing):
             existing = os.path.dirname(existing)
         tempfile.TemporaryFile(dir=existing).close()
         if create:
             os.makedirs(folder, exist_ok=True)
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            "TrainingPlan",
+            "{output_dir} {folder!a} cannot be written in this locale; set PYTHONUTF8=1 in the "
+            "environment, or {output_dir} to a name in ASCII",
+            folder=folder,
+        ) from error
     except OSError as error:
         raise ArgumentError(
             "TrainingPlan",
-            "{output_dir} {folder} cannot be written to: {error}",
+            "{output_dir} {folder} cannot be written to: {reason}; mend that, or set {output_dir} "
+            "to another folder",
             folder=folder,
-            error=error,
+            reason=error.strerror or error,
         ) from error
 
 

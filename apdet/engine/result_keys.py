@@ -119,4 +119,5 @@ def _has_several(plan: TrainingPlan) -> bool:
 
 def _some(name: str, keys: Sequence[str]) -> str:
     """The keys that are most like a name, or the first ones."""
+    keys = list(dict.fromkeys(keys))
     return ", ".join(difflib.get_close_matches(name, keys, n=3, cutoff=0.5) or keys[:6])

@@ -23,4 +23,7 @@ class StepSeeder(HookBase):
         return {"seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seed = state_dict["seed"]
+        seed = state_dict["seed"]
+        if type(seed) is not int or not -(2**63) <= seed < 2**63:
+            raise ValueError(f"its seed is {seed!r}, not an integer of 64 bits")
+        self.seed = seed

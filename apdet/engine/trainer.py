@@ -121,6 +121,12 @@ class Trainer(TrainerBase):
         """
         with self.plan.naming_keys():
             self.checkpointer.resume_or_load(self.plan.weights.path, resume=resume)
+        if self.start_iter > self.max_iter:
+            key = self.plan.key_of("TrainingPlan", "max_iter") or "max_iter"
+            logger.warning(
+                f"{key} is {self.max_iter}, but the checkpoint was trained for {self.start_iter} "
+                "iterations already, so no step is made"
+            )
         if self.start_iter > 0:
             self._trainer.reset_data_loader(
                 lambda: self.plan.build_train_loader(
@@ -146,7 +152,7 @@ class Trainer(TrainerBase):
                 raise divergence(error, iteration=self.iter, checkpoint=last) from error
             except Stopped as stopped:
                 periodic = next(h for h in self._hooks if isinstance(h, PeriodicCheckpointer))
-                stopped.note = how_to_go_on(finished=self._last_iter, saved=periodic.saved_iter)
+                stopped.note = how_to_go_on(finished=self.last_iter, saved=periodic.saved_iter)
                 raise
         logger.info("Training is done.")
         with self.plan.naming_keys():
@@ -182,12 +188,12 @@ class Trainer(TrainerBase):
     def state_dict(self) -> dict[str, Any]:
         """The last finished iteration, and the state of the optimizer and the hooks."""
         state = {**super().state_dict(), "_trainer": self._trainer.state_dict()}
-        return {**state, "iteration": self._last_iter}
+        return {**state, "iteration": self.last_iter}
 
     @property
-    def _last_iter(self) -> int:
+    def last_iter(self) -> int:
         """The last finished iteration, or the one of the present step."""
-        return min(self.iter, self.max_iter - 1)
+        return min(self.iter, max(self.start_iter, self.max_iter) - 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the result of `state_dict`, but keep the schedule and the settings of the plan."""

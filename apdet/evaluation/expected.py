@@ -34,7 +34,7 @@ def read_expected(rows: Any) -> list[ExpectedResult]:
         is_row = isinstance(row, list | tuple) and len(row) == 4
         if not is_row or not all(isinstance(name, str) for name in row[:2]):
             raise ValueError(f"{row!r}")
-        if not all(_is_number(number) for number in row[2:]):
+        if not all(_is_number(number) for number in row[2:]) or row[3] < 0:
             raise ValueError(f"{row!r}")
     return [ExpectedResult(*row) for row in rows]
 

@@ -15,6 +15,7 @@ from apdet.errors import UserError
 from apdet.evaluation.coco import PREDICTIONS
 from apdet.evaluation.matching import Detections
 from apdet.evaluation.predictions import read_predictions
+from apdet.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +48,10 @@ def write_submission(dataset_name: str, folder: str | os.PathLike, method: str) 
         return None
     if not predictions.is_file():
         raise UserError(f"{predictions}: no predictions there; evaluate on {dataset_name} first")
-    try:
-        if is_voc:
-            path = _write_voc(predictions, metadata)
-        else:
-            path = _write_coco(predictions, f"detections_{coco_set}_{method}_results")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the submission there: {error}") from error
+    if is_voc:
+        path = _write_voc(predictions, metadata)
+    else:
+        path = _write_coco(predictions, f"detections_{coco_set}_{method}_results")
     logger.info(f"Submit {path} to the evaluation server of {'PASCAL VOC' if is_voc else 'COCO'}.")
     return path
 
@@ -66,10 +64,9 @@ def _coco_test_set(metadata: Metadata) -> str | None:
 
 def _write_coco(predictions: Path, name: str) -> Path:
     path = predictions.with_name(f"{name}.zip")
-    temporary = path.with_name(f"{path.name}.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(predictions, f"{name}.json")
-    return temporary.replace(path)
+    return path
 
 
 def _write_voc(predictions: Path, metadata: Metadata) -> Path:
@@ -77,15 +74,14 @@ def _write_voc(predictions: Path, metadata: Metadata) -> Path:
     detections = read_predictions(predictions, metadata, image_ids)
     year, split = metadata.year, metadata.split
     path = predictions.with_name(f"results_VOC{year}_{split}.tar.gz")
-    temporary = path.with_name(f"{path.name}.tmp")
-    with tarfile.open(temporary, "w:gz") as archive:
+    with whole_file(path) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for k, name in enumerate(metadata.thing_classes):
             text = "".join(_voc_lines(detections, k)).encode()
             # "comp4" is VOC's name for detection by a model trained on any data.
             entry = tarfile.TarInfo(f"results/VOC{year}/Main/comp4_det_{split}_{name}.txt")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text))
-    return temporary.replace(path)
+    return path
 
 
 def _voc_lines(detections: Mapping[Hashable, Detections], k: int) -> Iterator[str]:

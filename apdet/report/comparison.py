@@ -18,7 +18,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Lay out the rows of a comparison as in Table 2 of the AP-loss paper (arXiv:2008.07294).
 
     Args:
-        rows: made by `apdet.engine.comparison.summarise`.
+        rows: made by `apdet.engine.comparison_outcome.summarise`.
 
     Returns:
         A table in Markdown with the learning rate, the mean and standard deviation of each metric
@@ -49,7 +49,7 @@ def plot_comparison(rows: Sequence[Mapping[str, Any]], out_png: Path) -> None:
     """Draw AP over iterations: the mean over the seeds, and a band of one standard deviation.
 
     Args:
-        rows: made by `apdet.engine.comparison.summarise`.
+        rows: made by `apdet.engine.comparison_outcome.summarise`.
         out_png: the picture to write.
     """
     figure = Figure(figsize=(7, 4.8), dpi=100, layout="constrained")

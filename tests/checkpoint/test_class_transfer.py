@@ -364,3 +364,11 @@ def test_rows_that_only_happen_to_be_as_many_are_not_taken_for_classes(tmp_path)
     initial = new["classifier"].weight.clone()
     Checkpointer(new, classes=OLD[:2], allow_mismatch=True).load(path)
     assert torch.equal(new["classifier"].weight, initial)
+
+
+def test_a_weight_that_is_a_mere_number_has_another_shape(cfg, tmp_path):
+    model = build(cfg, OLD)
+    weights = {**model.state_dict(), "head.cls_score.bias": torch.tensor(1.0)}
+    torch.save({"model": weights, "classes": OLD}, tmp_path / "old.pth")
+    with pytest.raises(ArgumentError, match=r"head\.cls_score\.bias: \(\) there, \(24,\) here"):
+        Checkpointer(model, classes=OLD[::-1]).load(str(tmp_path / "old.pth"))

@@ -48,6 +48,13 @@ def test_a_file_of_which_nothing_fits_is_refused(tmp_path, norm, allow_mismatch,
     assert "\n" not in message
 
 
+def test_none_of_the_weights_fit_by_the_names_that_detectron2_gives_to_those_of_caffe2(tmp_path):
+    weights = {key: weight.numpy() for key, weight in build(norm="BN").state_dict().items()}
+    (tmp_path / "weights.pkl").write_bytes(pickle.dumps({"blobs": weights}))
+    with pytest.raises(UserError, match=r"pkl: 0 of the \d+ weights of the file fit"):
+        Checkpointer(build()).load(str(tmp_path / "weights.pkl"))
+
+
 def test_a_file_of_which_next_to_nothing_fits_is_refused(tmp_path):
     model = build()
     weights = {f"net.{key}": weight for key, weight in model.state_dict().items()}

@@ -46,6 +46,7 @@ def test_a_folder_without_checkpoints_holds_no_training(tmp_path):
         ("/tmp/model_final.pth", "which is not a file in this folder"),
         ("model\0.pth", "which is not a file in this folder"),
         ("..", "which does not exist"),
+        ("m" * 300, "which does not exist"),
     ],
 )
 def test_without_a_useful_name_the_newest_checkpoint_is_taken(run, caplog, name, problem):
@@ -89,6 +90,14 @@ def test_a_broken_checkpoint_is_passed_over_for_the_newest_whole_one(tmp_path, c
         find_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("content", [[1], 3, torch.ones(2), {"model": [1]}, {"foo": {}}])
+def test_a_file_of_other_content_is_no_checkpoint(tmp_path, content):
+    torch.save({"model": {"w": torch.ones(3)}}, tmp_path / "model_0000003.pth")
+    for name in ("best", "final"):
+        torch.save(content, tmp_path / f"model_{name}.pth")
+    assert find_checkpoint(tmp_path) == tmp_path / "model_0000003.pth"
+
+
 def test_a_name_without_any_checkpoint_is_an_error(tmp_path):
     (tmp_path / "last_checkpoint").write_text("model_0000007.pth")
     with pytest.raises(UserError, match=r"model_0000007\.pth', which does not exist\. "):
@@ -106,7 +115,8 @@ def test_old_periodic_checkpoints_are_removed_but_never_the_named_one(tmp_path):
 
 
 def test_only_incomplete_checkpoints_are_stale(tmp_path):
-    stale = {"model_0000009.pth.tmp", "last_checkpoint.tmp"}
+    stale = {"model_0000009.pth.71.tmp", "model_best.pth.tmp"}
+    stale |= {"last_checkpoint.71.tmp", "last_checkpoint.tmp"}
     for name in (*stale, "model_0000003.pth", "notes.tmp"):
         (tmp_path / name).touch()
     remove_stale_files(tmp_path)

@@ -93,6 +93,11 @@ def change(state, path, value):
         ),
         (
             "_trainer.optimizer.state.0.momentum_buffer",
+            "abc",
+            "a weight is a str",
+        ),
+        (
+            "_trainer.optimizer.state.0.momentum_buffer",
             torch.ones(4, 2),
             r"the momentum_buffer of a weight of shape \(3, 2\) has shape \(4, 2\)",
         ),

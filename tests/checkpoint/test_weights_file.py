@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from apdet.checkpoint import Checkpointer
-from apdet.checkpoint.weights_file import check_file, read_weights
+from apdet.checkpoint.weights_file import read_weights, read_whole
 from apdet.errors import UserError
 
 
@@ -52,7 +52,7 @@ def whole(tmp_path):
     return tmp_path / "whole.pth"
 
 
-READERS = {"load": None, "check_file": check_file, "read_weights": read_weights}
+READERS = {"load": None, "read_whole": read_whole, "read_weights": read_weights}
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -191,12 +191,44 @@ def test_a_pyth_file_without_weights_is_refused(tmp_path, content):
     assert "not weights by their names" in error_of(tmp_path / "odd.pyth")
 
 
-def test_weights_that_no_model_can_load_are_refused(tmp_path):
+ODD = {
+    "sparse": lambda weight: weight.to_sparse(),
+    "quantised": lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+    "without values": lambda weight: weight.to("meta"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("reader", ["load", "read_whole"])
+def test_a_tensor_that_is_not_plain_is_refused(tmp_path, odd, reader):
     weights = detector().state_dict()
-    weights["head.weight"] = weights["head.weight"].to_sparse()
-    torch.save({"model": weights}, tmp_path / "sparse.pth")
-    with pytest.raises(UserError, match=r"sparse\.pth: cannot be loaded: .*head\.weight"):
-        Checkpointer(detector()).load(str(tmp_path / "sparse.pth"))
+    weights["head.weight"] = ODD[odd](weights["head.weight"])
+    torch.save({"model": weights}, tmp_path / "odd.pth")
+    message = error_of(tmp_path / "odd.pth", READERS[reader])
+    assert odd in message
+    assert "head.weight" in message
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64])
+def test_a_weight_that_is_no_real_number_is_refused(tmp_path, kind):
+    weights = detector().state_dict()
+    weights["head.weight"] = weights["head.weight"].to(kind)
+    torch.save({"model": weights}, tmp_path / "odd.pth")
+    assert "head.weight is of type" in error_of(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_weight_of_another_precision_is_loaded(tmp_path, kind):
+    weights = {key: weight.to(kind) for key, weight in detector().state_dict().items()}
+    torch.save({"model": weights}, tmp_path / "other.pth")
+    model = detector()
+    Checkpointer(model).load(str(tmp_path / "other.pth"), strict=True)
+    torch.testing.assert_close(model["head"].weight.to(kind), weights["head.weight"])
+
+
+def test_a_file_of_torch_with_the_name_of_a_pickle_is_refused(tmp_path):
+    torch.save({"model": detector().state_dict()}, tmp_path / "zoo.pkl", pickle_protocol=2)
+    assert "not a pickle of weights" in error_of(tmp_path / "zoo.pkl")
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -234,10 +266,10 @@ def test_a_weight_that_overflows_the_models_type_is_refused(tmp_path):
         ),
     ],
 )
-def test_check_file_finds_what_cannot_be_resumed_from(tmp_path, content, message):
+def test_read_whole_finds_what_cannot_be_resumed_from(tmp_path, content, message):
     torch.save(content, tmp_path / "odd.pth")
-    assert message in error_of(tmp_path / "odd.pth", check_file)
+    assert message in error_of(tmp_path / "odd.pth", read_whole)
 
 
-def test_check_file_names_a_missing_file(tmp_path):
-    assert "no such file" in error_of(tmp_path / "gone.pth", check_file)
+def test_read_whole_names_a_missing_file(tmp_path):
+    assert "no such file" in error_of(tmp_path / "gone.pth", read_whole)

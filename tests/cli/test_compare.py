@@ -71,7 +71,10 @@ def test_a_dry_run_lists_commands_and_writes_nothing(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--losses", "aploss"], "--losses aploss: choose among ap_loss,"),
-        (["--base-lrs", "fast"], "--base-lrs fast: give numbers with commas"),
+        *[
+            (["--base-lrs", lrs], f"--base-lrs {lrs}: give different numbers above 0 with commas")
+            for lrs in ("fast", "nan", "0.1,inf", "0", "0.1,0.10")
+        ],
         (["--seeds", "0"], "--seeds and --jobs are at least 1"),
     ],
 )
@@ -88,7 +91,16 @@ def test_wrong_arguments_are_named(arguments, message, capsys):
     [
         (["--variant", "d: MODEL.CLS_LOSS.KWARGS.delta 0"], "delta must be > 0, got 0"),
         (["--variant", "d: MODEL.CLS_LOSS.DELTA 1"], "unknown config key MODEL.CLS_LOSS.DELTA"),
-        (["--losses", "ap_loss", "--variant", "ap_loss: SEED 1"], "have the same name: ap_loss"),
+        (["--losses", "ap_loss", "--variant", "ap_loss: SEED 1"], "name or folder: ap_loss, ap_l"),
+        (["--variant", "a b: SEED 1", "--variant", "a/b: SEED 2"], "name or folder: a b, a/b"),
+        (["--variant", "SOLVER.GAMMA 0.1"], "GAMMA 0.1': give it as 'NAME: KEY VALUE"),
+        (["--variant", ": SEED 1"], "give it as 'NAME: KEY VALUE"),
+        (["--variant", "..: SEED 1"], "give it as 'NAME: KEY VALUE"),
+        (["--variant", "a: SEED '1"], "--variant .*: No closing quotation"),
+        (
+            ["--out", "/dev/null", "--losses", "ap_loss"],
+            "^error: /dev/null.*: Not a directory",
+        ),
     ],
 )
 def test_wrong_variants_are_named_before_anything_is_trained(arguments, message):

@@ -143,6 +143,15 @@ def test_a_finished_training_is_not_run_again(trainings, tmp_path):
     assert trainings.commands == [[*train_command, *arguments_in(tmp_path)(RUN)]]
 
 
+@pytest.mark.parametrize("content", [None, "", "{}"])
+def test_a_finished_training_whose_results_are_lost_is_resumed(trainings, tmp_path, content):
+    train(tmp_path)
+    results = RUN.folder(tmp_path) / "results.json"
+    results.unlink() if content is None else results.write_text(content)
+    assert train(tmp_path).metrics == METRICS
+    assert len(trainings.commands) == 2
+
+
 def test_a_failed_training_is_run_again(trainings, tmp_path):
     trainings.succeeds, trainings.return_code = False, 1
     assert train(tmp_path).metrics == {}

@@ -72,6 +72,13 @@ def test_what_cannot_be_expected_is_refused_before_anything_is_evaluated(config,
     assert not list(output.glob("model*"))
 
 
+@pytest.mark.parametrize("mode", [[], ["--dry-run"]])
+def test_an_evaluation_on_no_data_set_is_refused(config, weights, mode):
+    keys = ["MODEL.WEIGHTS", weights, "DATASETS.TEST", "()"]
+    message = exit_message(main, ["--config-file", config, "--eval-only", *mode, *keys])
+    assert "DATASETS.TEST is empty, so there is nothing to evaluate" in message
+
+
 def test_the_metric_of_the_best_checkpoint_does_not_matter_to_an_evaluation_alone(
     config, weights, output
 ):

@@ -112,3 +112,15 @@ def test_a_restart_does_not_go_on_from_the_training_of_another_torchrun(tmp_path
     attempt(tmp_path, monkeypatch, restarts=0, train=True)
     with pytest.raises(UserError, match="holds a training already"):
         attempt(tmp_path, monkeypatch, restarts=1, run_id="job 2")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_with_the_reason(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"output_dir {tmp_path}/file cannot .*: Not a directory;"):
+        check_output_dir(str(tmp_path / "file"), create=True)
+
+
+def test_a_folder_that_the_locale_has_no_letters_for_is_refused(tmp_path):
+    folder = f"{tmp_path}/\udcc3\udca4"  # Python's form of what it cannot decode
+    with pytest.raises(UserError, match=r"\\udca4' cannot be written in this locale; set PYTHON"):
+        check_output_dir(folder, create=True)

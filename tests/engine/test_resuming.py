@@ -88,6 +88,7 @@ PLACES = {
     "after the best checkpoint": after_save("model_best", Killed()),
     "before last_checkpoint is written": before_tag("model_0000003.pth", Killed()),
     "in the first evaluation": in_evaluation(1, Killed()),
+    "before the final checkpoint": after_save("model_0000005", Killed()),
     "after the final checkpoint": after_save("model_final", Killed()),
 }
 
@@ -120,6 +121,23 @@ def test_the_best_checkpoint_holds_its_own_metric_and_is_not_the_one_to_resume_f
     assert best["trainer"]["iteration"] == best["iteration"] == 3
     assert best["trainer"]["hooks"]["BestCheckpointer"]["best_metric"] == AP_AT[3]
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
+
+
+@pytest.mark.parametrize("max_iter", [3, 5])
+def test_a_training_that_is_shortened_below_its_checkpoint_keeps_what_it_has_learnt(
+    train, evaluations, tmp_path, caplog, max_iter
+):
+    train("straight", "SOLVER.MAX_ITER", 8)
+    train("run")
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000005.pth")
+    (tmp_path / "run" / "model_final.pth").unlink()
+    train("run", "SOLVER.MAX_ITER", max_iter, resume=True)
+    message = f"MAX_ITER is {max_iter}, but the checkpoint was trained for 6 iterations"
+    assert any(message in record.message for record in caplog.records)
+    final, last = (weights_in(tmp_path / "run" / f"model_{n}.pth") for n in ("final", "0000005"))
+    torch.testing.assert_close(final, last, rtol=0, atol=0)
+    train("run", "SOLVER.MAX_ITER", 8, resume=True)
+    assert_same_bits(tmp_path / "run", tmp_path / "straight", "model_final.pth")
 
 
 @pytest.mark.parametrize("is_old", [False, True])

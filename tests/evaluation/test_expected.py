@@ -30,6 +30,7 @@ def test_a_result_that_differs_or_is_missing_is_named(ap):
         [["bbox", "AP", "40", 0.5]],
         [["bbox", "AP", 40.0, math.nan]],
         [["bbox", "AP", True, 0.5]],
+        [["bbox", "AP", 40.0, -0.5]],
         [["bbox", 50, 40.0, 0.5]],
     ],
 )

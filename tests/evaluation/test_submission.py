@@ -136,8 +136,8 @@ def test_predictions_on_another_set_are_refused(predict, voc_test, register, mak
         write_submission("voc_fewer", folder, "Any")
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(predict, voc_test, tmp_path):
+def test_an_archive_that_cannot_be_written_is_named(predict, voc_test, tmp_path):
     folder = predict(voc_test)
-    (tmp_path / "output/inference/voc_hidden/results_VOC2012_test.tar.gz.tmp").mkdir()
-    with pytest.raises(UserError, match="voc_hidden: cannot write the submission"):
+    (tmp_path / "output/inference/voc_hidden/results_VOC2012_test.tar.gz").mkdir()
+    with pytest.raises(UserError, match=r"test\.tar\.gz: Is a directory; remove the folder"):
         write_submission(voc_test, folder, "Any")

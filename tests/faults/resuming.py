@@ -1,11 +1,13 @@
 """Interrupted and finished trainings that are continued."""
 
 import signal
+from pathlib import Path
 
+import torch
 from faults.checkpoint_edits import truncate
 from faults.checks import Check, ends_like, has_files, logged
 from faults.fault import both
-from faults.row import Row, refused, works
+from faults.row import Row, rarely, refused, works
 from faults.run_folders import (
     COSINE,
     FINISHED,
@@ -15,6 +17,7 @@ from faults.run_folders import (
     in_output,
     interrupted,
     tag,
+    without,
 )
 from faults.running import Outcome, run
 from faults.setup import Setup
@@ -36,7 +39,7 @@ def no_temporary_files(outcome: Outcome) -> None:
 
 
 def leave_temporary_files(setup: Setup) -> None:
-    for name in ("model_0000005.pth.tmp", "model_0000099.pth.tmp", "last_checkpoint.tmp"):
+    for name in ("model_0000005.pth.tmp", "model_0000099.pth.7.tmp", "last_checkpoint.7.tmp"):
         (setup.output / name).write_bytes(b"half a checkpoint")
 
 
@@ -149,4 +152,46 @@ BEST = (
     ),
 )
 
-ROWS = (*CONTINUED, *BEST)
+
+def killed_before_the_final_checkpoint(setup: Setup) -> None:
+    finished(setup)
+    (setup.output / "model_final.pth").unlink()
+    tag("model_0000005.pth")(setup)
+
+
+def replace_by_a_list(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+ODD = rarely(
+    Row(
+        name="killed between the last periodic checkpoint and the final one, then --resume",
+        fault=killed_before_the_final_checkpoint,
+        command=RESUME,
+        expect=(works(holds=ends_like(FINISHED)),),
+    ),
+    Row(
+        name="--resume with a MAX_ITER below that of the checkpoint",
+        fault=interrupted,
+        command=(*RESUME, "SOLVER.MAX_ITER", "2"),
+        expect=(works(warns="MAX_ITER", holds=has_files("model_final.pth")),),
+    ),
+    Row(
+        name="model_best.pth holds a list, --resume",
+        fault=both(finished, in_output("model_best.pth", replace_by_a_list)),
+        command=(*RESUME, "SOLVER.MAX_ITER", "8"),
+        expect=(works(warns=r"model_best\.pth"),),
+    ),
+    Row(
+        name="model_final.pth holds a list and last_checkpoint is gone, --resume",
+        fault=both(
+            interrupted,
+            in_output("model_final.pth", replace_by_a_list),
+            without("last_checkpoint"),
+        ),
+        command=RESUME,
+        expect=(works(warns=r"model_0000003\.pth", holds=ends_like(FINISHED)),),
+    ),
+)
+
+ROWS = (*CONTINUED, *BEST, *ODD)

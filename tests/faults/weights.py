@@ -1,7 +1,10 @@
 """Weight files of which nothing fits, and broken ones."""
 
+from collections.abc import Callable
+
 import torch
 from faults.checkpoint_edits import (
+    Edit,
     empty,
     keep_weights,
     poison,
@@ -11,7 +14,7 @@ from faults.checkpoint_edits import (
     truncate,
 )
 from faults.fault import both
-from faults.row import Row, refused, works
+from faults.row import Row, rarely, refused, works
 from faults.setup import Setup
 
 NOTHING_FITS = refused(r"weights\.pth")
@@ -126,4 +129,33 @@ BROKEN = (
     ),
 )
 
-ROWS = (*FITTING, *BROKEN)
+
+def change_bias(change: Callable[[torch.Tensor], torch.Tensor]) -> Edit:
+    """Replace the bias of the classification layer."""
+
+    def edit(content: dict) -> None:
+        key = "head.cls_score.bias"
+        content["model"][key] = change(content["model"][key])
+
+    return edit
+
+
+ODD_TENSORS = rarely(
+    *[
+        Row(
+            name=f"a weight is {name}{', --eval-only' * bool(command)}",
+            fault=start_from(change_bias(change)),
+            command=command,
+            expect=(refused(r"weights\.pth.*head\.cls_score\.bias"),),
+        )
+        for command in ((), EVALUATE)
+        for name, change in [
+            ("of integers", lambda bias: bias.to(torch.int8)),
+            ("of complex numbers", lambda bias: bias.to(torch.complex64)),
+            ("sparse", lambda bias: bias.to_sparse()),
+            ("a mere number", lambda bias: bias[0].clone()),
+        ]
+    ]
+)
+
+ROWS = (*FITTING, *BROKEN, *ODD_TENSORS)

@@ -1,6 +1,5 @@
 """Converts the weights of a file to a checkpoint of a backbone."""
 
-import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from apdet.checkpoint.convert.architecture import Architecture
 from apdet.checkpoint.convert.recognition import recognise
 from apdet.checkpoint.weights_file import read_weights
 from apdet.errors import UserError
+from apdet.files import naming_file, whole_file
 
 # The renamed weights of a backbone begin like this. Other weights belong to the classifier.
 BACKBONE = re.compile(r"stem\.|res\d\.|conv\d|features\.")
@@ -107,11 +107,7 @@ def save(conversion: Conversion, out: str) -> None:
         # Detectron2 then matches names by their ends: a detector puts prefixes before them.
         "matching_heuristics": True,
     }
-    try:
+    with naming_file(out):
         os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
-        torch.save(data, f"{out}.tmp")
-        os.replace(f"{out}.tmp", out)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            os.remove(f"{out}.tmp")
-        raise UserError(f"{out}: cannot be written: {error}") from error
+    with whole_file(out) as file:
+        torch.save(data, file)
