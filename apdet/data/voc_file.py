@@ -10,8 +10,9 @@ import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 from detectron2.structures import BoxMode
 
-from apdet.data.clean import in_order, unreadable_file
+from apdet.data.clean import in_order
 from apdet.data.flaws import Flaws
+from apdet.data.image_header import unreadable_file
 from apdet.data.truth import parse_truth
 from apdet.errors import UserError
 
