@@ -1,5 +1,6 @@
 """Corrects image sizes and boxes in annotations that disagree with the image files."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -85,20 +86,28 @@ def _clean_image(old: dict[str, Any], size: Size, flaws: Flaws) -> dict[str, Any
 
 def _check_pixels(dicts: Iterable[dict[str, Any]]) -> None:
     """Raise a UserError if a box is too large, or if all boxes are fractions of their images."""
-    found = [(image, box) for image in dicts for box in image.get("annotations", [])]
-    boxes = np.array([box["bbox"] for _, box in found], dtype=np.float64).reshape(-1, 4)
+    boxes = np.array(
+        [box["bbox"] for image in dicts for box in image.get("annotations", [])], dtype=np.float64
+    ).reshape(-1, 4)
     are_in_pixels = (abs(boxes) <= _MAX_COORDINATE).all(axis=1)  # nan is not
     if not are_in_pixels.all():
-        image, box = found[are_in_pixels.argmin()]
+        number = int(are_in_pixels.argmin())
         raise UserError(
-            f"{image['source']}: the box {box['bbox']} is not in pixels; correct or remove it"
+            f"{_source_of_box(dicts, number)}: the box {boxes[number].tolist()} is not in pixels; "
+            "correct or remove it"
         )
     # Rounding, and corners in place of width and height, lead to numbers above 1.
     if len(boxes) > 1 and (abs(boxes) <= 1.5).all() and (boxes % 1).any():
         raise UserError(
-            f"{found[0][0]['source']}: all boxes lie between 0 and 1, so they are fractions of the "
-            "image; write pixels: multiply them by the width and the height of the image"
+            f"{_source_of_box(dicts, 0)}: all boxes lie between 0 and 1, so they are fractions of "
+            "the image; write pixels: multiply them by the width and the height of the image"
         )
+
+
+def _source_of_box(dicts: Iterable[dict[str, Any]], number: int) -> str:
+    """The annotation file of a box, which has this number among all boxes."""
+    sources = (image["source"] for image in dicts for _ in image.get("annotations", []))
+    return next(itertools.islice(sources, number, None))
 
 
 def _with_fitting_mask(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from apdet.data.class_names import ClassNumbers
 from apdet.data.clean import clean
 from apdet.data.flaws import Flaws
+from apdet.data.garbage import no_garbage_collection
 from apdet.data.image_sizes import Size, image_sizes
 from apdet.data.keypoints import Skeleton
 from apdet.errors import ArgumentError
@@ -39,6 +40,7 @@ def natural_sorted(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
+@no_garbage_collection()
 def to_dataset_dicts(
     records: Records,
     class_names: Sequence[str],
@@ -91,6 +93,7 @@ def _numbered(
     class_name = numbers.class_names[number]
     if category != class_name:
         flaws.add(f"boxes of {category!r} are taken for the class {class_name!r}", source)
-    numbered = {**annotation, "category_id": number}
-    del numbered["category"]
+    # A dict that once held a key more would need twice the memory.
+    numbered = {key: value for key, value in annotation.items() if key != "category"}
+    numbered["category_id"] = number
     return numbered

@@ -2,6 +2,7 @@
 
 import math
 import reprlib
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -79,7 +80,7 @@ def _read_object(element: Element, path: Path, flaws: Flaws) -> dict[str, Any]:
     if difficult is None:
         raise UserError(f"{path}: <difficult> is {reprlib.repr(text)}; write 0 or 1 there")
     return {
-        "category": name,
+        "category": sys.intern(name),  # each file has its own copy of a name
         "bbox": [x0 - 1, y0 - 1, x1, y1],
         "bbox_mode": BoxMode.XYXY_ABS,
         "iscrowd": int(difficult),

@@ -1,6 +1,5 @@
 """Sizes of many images: read in threads, and once on each machine."""
 
-import gc
 import multiprocessing
 import socket
 
@@ -11,7 +10,6 @@ from PIL import Image
 
 from apdet.data import image_sizes as module
 from apdet.data import register
-from apdet.data.garbage import no_garbage_collection
 from apdet.data.image_sizes import image_sizes
 from apdet.errors import UserError
 
@@ -83,28 +81,3 @@ def test_all_processes_end_with_the_error_of_the_one_that_reads(entry, voc, tmp_
     found = in_processes(tmp_path, entry)
     assert [num_read for num_read, _ in found] == [1, 1, 0]
     assert all(str(voc.images / "1.jpg") in message for _, message in found)
-
-
-@pytest.mark.parametrize("is_enabled", [True, False])
-def test_garbage_is_collected_again_after_an_error(is_enabled):
-    @no_garbage_collection()
-    def fail():
-        assert not gc.isenabled()
-        raise UserError("an error")
-
-    (gc.enable if is_enabled else gc.disable)()
-    try:
-        with pytest.raises(UserError, match="an error"):
-            fail()
-        assert gc.isenabled() == is_enabled
-    finally:
-        gc.enable()
-
-
-def test_no_garbage_is_looked_for_while_a_data_set_is_read(coco, monkeypatch):
-    coco.add(1, [(1, 0, 0, 5, 5)] * 2000).write()
-    collections = []
-    monkeypatch.setattr(gc, "callbacks", [lambda phase, info: collections.append(phase)])
-    entry = {"name": "pets", "format": "coco", "json": str(coco.json), "images": str(coco.images)}
-    register.register([entry], train=["pets"], test=[])
-    assert not collections
