@@ -1,20 +1,24 @@
-"""Reads the sizes of many images: in threads, and once on each machine."""
+"""Reads the sizes of many images: in several processes, and once on each machine."""
 
+import itertools
+import os
 import socket
+import sys
 from collections.abc import Sequence
-from multiprocessing.pool import ThreadPool
 
+import torch
 from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset
 
 from apdet.data.image_header import image_size
+from apdet.data.worker_errors import errors_of_workers
 from apdet.errors import UserError
 
 Size = tuple[int, int]  # (width, height) in pixels
 
-# Threads wait for the disk at the same time. More of them than processors are of use on disks of a
-# network, and cost little on fast ones.
-_NUM_THREADS = 8
-_NUM_FILES = 256  # files that a thread reads in a row
+_NUM_FEW = 2000  # images that are read sooner than workers start
+_NUM_IN_A_ROW = 256  # images that a worker reads before it returns their sizes
+_MAX_WORKERS = 8
 
 
 def image_sizes(file_names: Sequence[str]) -> list[Size]:
@@ -23,10 +27,33 @@ def image_sizes(file_names: Sequence[str]) -> list[Size]:
     Raises:
         UserError: a file is missing or is not an image. If there are several, the first is named.
     """
-    if len(file_names) <= _NUM_FILES:
+    # On other systems than Linux, each worker would first import torch, which takes seconds.
+    if len(file_names) <= _NUM_FEW or sys.platform != "linux":
         return [image_size(file_name) for file_name in file_names]
-    with ThreadPool(_NUM_THREADS) as pool:
-        return list(pool.imap(image_size, file_names, chunksize=_NUM_FILES))
+    # Threads would take longer than one process: they wait for each other to run Python.
+    loader = DataLoader(
+        _Sizes(file_names),
+        batch_size=_NUM_IN_A_ROW,
+        num_workers=min(len(os.sched_getaffinity(0)), _MAX_WORKERS),
+        collate_fn=list,
+        multiprocessing_context="fork",
+        generator=torch.Generator(),  # else the loader draws from the generator of the training
+    )
+    with errors_of_workers():
+        return list(itertools.chain.from_iterable(loader))
+
+
+class _Sizes(Dataset):
+    """The sizes of images, each of which is read when it is asked for."""
+
+    def __init__(self, file_names: Sequence[str]):
+        self._file_names = file_names
+
+    def __len__(self) -> int:
+        return len(self._file_names)
+
+    def __getitem__(self, index: int) -> Size:
+        return image_size(self._file_names[index])
 
 
 def image_sizes_of_machine(file_names: Sequence[str]) -> list[Size]:

@@ -1,9 +1,11 @@
-"""Sizes of many images: read in threads, and once on each machine."""
+"""Sizes of many images: read by several workers, and once on each machine."""
 
 import multiprocessing
+import os
 import socket
 
 import pytest
+import torch
 import torch.distributed as dist
 from detectron2.data import DatasetCatalog
 from PIL import Image
@@ -17,16 +19,26 @@ HOSTS = ["a", "b", "b"]  # the machine of each process
 
 
 @pytest.fixture
-def images(tmp_path):
-    """The files of more images than one thread reads, each with another size."""
-    paths = [str(tmp_path / f"{i}.png") for i in range(3 * module._NUM_FILES)]
+def images(tmp_path, monkeypatch):
+    """The files of enough images for several workers, each with another size."""
+    monkeypatch.setattr(module, "_NUM_FEW", 0)
+    paths = [str(tmp_path / f"{i}.png") for i in range(3 * module._NUM_IN_A_ROW)]
     for i, path in enumerate(paths):
         Image.new("1", (i + 1, 2)).save(path)
     return paths
 
 
-def test_sizes_are_in_the_order_of_the_files(images):
+def test_workers_read_the_sizes_in_the_order_of_the_files(images, monkeypatch):
+    image_size, this_process = module.image_size, os.getpid()
+
+    def read(file_name):
+        assert os.getpid() != this_process
+        return image_size(file_name)
+
+    monkeypatch.setattr(module, "image_size", read)
+    state = torch.get_rng_state()
     assert image_sizes(images) == [(i + 1, 2) for i in range(len(images))]
+    assert torch.equal(torch.get_rng_state(), state)  # it belongs to the training
 
 
 def test_the_first_of_several_broken_files_is_named(images):
