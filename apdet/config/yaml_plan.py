@@ -4,7 +4,11 @@ from collections.abc import Iterable
 from functools import partial
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    DatasetCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
@@ -96,8 +100,15 @@ def _test_sets(cfg: CfgNode, names: Iterable[str]) -> list[TestSet]:
 
 
 def _test_loader(cfg: CfgNode, name: str, *, resize: bool = True) -> Loader:
+    # The mapper would drop the annotations, but the loader would make a copy of them before.
+    images = [
+        {key: value for key, value in image.items() if key != "annotations"}
+        for image in DatasetCatalog.get(name)
+    ]
     mapper = BoxMapper(cfg, is_train=False, resize=resize)
-    return build_detection_test_loader(cfg, name, mapper=mapper)
+    return build_detection_test_loader(
+        images, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+    )
 
 
 def _multi_scale(cfg: CfgNode) -> MultiScaleTesting | None:

@@ -44,7 +44,8 @@ class ClassNumbers:
         Returns:
             None if there is no such class.
         """
-        return self._numbers.get(name, self._similar.get(normalise(name)))
+        number = self._numbers.get(name)
+        return self._similar.get(normalise(name)) if number is None else number
 
 
 def warn_of_similar_names(num_boxes: Mapping[str, int], name: str) -> None:

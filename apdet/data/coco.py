@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 from apdet.data.clean import in_order
 from apdet.data.coco_file import entries, entry_name, fields, parse_file
 from apdet.data.flaws import Flaws
+from apdet.data.garbage import no_garbage_collection
 from apdet.data.keypoints import Skeleton, read_keypoints, read_skeleton
 from apdet.data.masks import is_finite, read_mask
 from apdet.data.records import Records
@@ -18,6 +19,7 @@ from apdet.data.truth import parse_truth
 from apdet.errors import UserError
 
 
+@no_garbage_collection()
 def read_coco(json_file: str | os.PathLike, images: str | os.PathLike) -> Records:
     """Read images with boxes, masks and keypoints in COCO's format.
 

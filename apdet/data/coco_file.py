@@ -6,7 +6,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from apdet.data.clean import unreadable_file
+from apdet.data.image_header import unreadable_file
 from apdet.errors import UserError
 
 _TYPES = {int: "a whole number", str: "a text", list: "a list", (int, str): "a number or a text"}

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 
-from apdet.data.clean import unreadable_file
+from apdet.data.image_header import unreadable_file
 from apdet.data.records import Records
 from apdet.errors import UserError
 

@@ -20,11 +20,11 @@ def entry_readers(entry: dict[str, Any]) -> dict[str, Reader]:
 
     Each reads its files once, when it is first called.
     """
-    read, names = cache(partial(_read, entry)), data_set_names(entry)
+    names = data_set_names(entry)
     if not is_divided(entry):
-        return {names[0]: read}
+        return {names[0]: cache(partial(_read, entry))}
     folder = _images_folder(entry)
-    parts = cache(lambda: divide(read(), names, folder=folder, **entry["split"]))
+    parts = cache(lambda: divide(_read(entry), names, folder=folder, **entry["split"]))
     return dict(zip(names, (lambda: parts()[0], lambda: parts()[1]), strict=True))
 
 

@@ -11,7 +11,7 @@ from detectron2.utils.logger import log_first_n
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from apdet.data.clean import IMAGE_ERRORS, unreadable
+from apdet.data.image_header import IMAGE_ERRORS, unreadable
 from apdet.errors import UserError
 
 # Number of channels of each image format. Pillow's names, and those that Detectron2 adds.

@@ -12,8 +12,8 @@ from detectron2.data import DatasetMapper, detection_utils
 from detectron2.structures import BoxMode
 
 from apdet.data.augmentation import evaluation_augmentation, training_augmentation
-from apdet.data.clean import unreadable
 from apdet.data.image import CHANNELS, read_image
+from apdet.data.image_header import unreadable
 from apdet.errors import ArgumentError, UserError
 
 

@@ -1,12 +1,14 @@
 """The result of reading annotation files: dataset dicts with class names in place of numbers."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from apdet.data.class_names import ClassNumbers
 from apdet.data.clean import clean
 from apdet.data.flaws import Flaws
+from apdet.data.garbage import no_garbage_collection
+from apdet.data.image_sizes import Size, image_sizes
 from apdet.data.keypoints import Skeleton
 from apdet.errors import ArgumentError
 
@@ -38,7 +40,13 @@ def natural_sorted(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def to_dataset_dicts(records: Records, class_names: Sequence[str], name: str) -> list[dict]:
+@no_garbage_collection()
+def to_dataset_dicts(
+    records: Records,
+    class_names: Sequence[str],
+    name: str,
+    read_sizes: Callable[[Sequence[str]], list[Size]] = image_sizes,
+) -> list[dict]:
     """Make Detectron2's dataset dicts: number the classes, and clean boxes and image sizes.
 
     A class that is not in ``class_names`` is taken for the only one whose name differs in nothing
@@ -48,6 +56,7 @@ def to_dataset_dicts(records: Records, class_names: Sequence[str], name: str) ->
         records: the content of the annotation files. It is not changed.
         class_names: the classes in order; the index of a class becomes its ``category_id``.
         name: the name of the data set in warnings.
+        read_sizes: reads the sizes of image files.
 
     Raises:
         UserError: a class is not in ``class_names``, or `clean` refuses an image or a box.
@@ -62,7 +71,7 @@ def to_dataset_dicts(records: Records, class_names: Sequence[str], name: str) ->
                 for annotation in record["annotations"]
             ]
         dicts.append(image)
-    cleaned = clean(dicts, flaws)
+    cleaned = clean(dicts, flaws, read_sizes)
     flaws.log(name)
     return cleaned
 
@@ -70,8 +79,7 @@ def to_dataset_dicts(records: Records, class_names: Sequence[str], name: str) ->
 def _numbered(
     annotation: dict[str, Any], numbers: ClassNumbers, source: str, flaws: Flaws
 ) -> dict[str, Any]:
-    numbered = {**annotation}
-    category = numbered.pop("category")
+    category = annotation["category"]
     number = numbers.find(category)
     if number is None:
         raise ArgumentError(
@@ -85,4 +93,7 @@ def _numbered(
     class_name = numbers.class_names[number]
     if category != class_name:
         flaws.add(f"boxes of {category!r} are taken for the class {class_name!r}", source)
-    return {**numbered, "category_id": number}
+    # A dict that once held a key more would need twice the memory.
+    numbered = {key: value for key, value in annotation.items() if key != "category"}
+    numbered["category_id"] = number
+    return numbered

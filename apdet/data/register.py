@@ -4,7 +4,7 @@ import difflib
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from apdet.data.builtin import declare_unannotated, register_voc
 from apdet.data.class_names import warn_of_similar_names
 from apdet.data.entries import FORMS, check_entries, data_set_names
 from apdet.data.entry_reader import Reader, entry_readers
+from apdet.data.image_sizes import Size, image_sizes, image_sizes_of_machine
 from apdet.data.records import to_dataset_dicts
 from apdet.errors import ArgumentError, UserError
 
@@ -60,7 +61,8 @@ def register(
     class_names = _class_names(entries, readers, list(train))
     for entry in entries:
         for name in data_set_names(entry):
-            _register(name, entry, readers[name], class_names)
+            is_used = any(name in names for names in lists.values())
+            _register(name, entry, readers[name], class_names, is_used=is_used)
     for argument, names in lists.items():
         for name in names:
             _check_name(argument, name)
@@ -109,12 +111,17 @@ def _class_names(entries: list[dict], readers: dict, train: list[str]) -> list[s
     return list(dict.fromkeys(c for name in sources for c in readers[name]().class_names))
 
 
-def _register(name: str, entry: dict[str, Any], read: Reader, class_names: Sequence[str]) -> None:
+def _register(
+    name: str, entry: dict[str, Any], read: Reader, class_names: Sequence[str], *, is_used: bool
+) -> None:
     if name in _ours:
         DatasetCatalog.pop(name, None)
         MetadataCatalog.pop(name, None)
     _ours.add(name)
-    DatasetCatalog.register(name, cache(partial(_dicts, name, read, class_names, entry)))
+    # Data sets in use are loaded below, by all processes. Others may be loaded by one, later.
+    read_sizes = image_sizes_of_machine if is_used else image_sizes
+    load = cache(partial(_dicts, name, read, class_names, entry, read_sizes))
+    DatasetCatalog.register(name, load)
     records = read()
     metadata = MetadataCatalog.get(name)
     metadata.set(
@@ -133,9 +140,15 @@ def _register(name: str, entry: dict[str, Any], read: Reader, class_names: Seque
 
 
 def _dicts(
-    name: str, read: Reader, class_names: Sequence[str], entry: dict[str, Any]
+    name: str,
+    read: Reader,
+    class_names: Sequence[str],
+    entry: dict[str, Any],
+    read_sizes: Callable[[Sequence[str]], list[Size]],
 ) -> list[dict[str, Any]]:
-    dicts = to_dataset_dicts(read(), class_names, name)
+    records = read()
+    dicts = to_dataset_dicts(records, class_names, name, read_sizes)
+    records.images.clear()  # nobody needs them again, but they take as much memory as the dicts
     return [{**image, "bits": entry["bits"]} for image in dicts] if "bits" in entry else dicts
 
 

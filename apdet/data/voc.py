@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apdet.data.flaws import Flaws
+from apdet.data.garbage import no_garbage_collection
 from apdet.data.records import Records, natural_sorted, to_dataset_dicts
 from apdet.data.voc_file import parse_file, read_objects, read_side
 from apdet.data.voc_folder import find_images, find_unread_images, find_xml, split_ids
@@ -48,6 +49,7 @@ def load_voc(
     return to_dataset_dicts(records, names, str(annotations))
 
 
+@no_garbage_collection()
 def read_voc(
     images: str | os.PathLike,
     annotations: str | os.PathLike,

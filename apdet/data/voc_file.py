@@ -2,6 +2,7 @@
 
 import math
 import reprlib
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -10,8 +11,9 @@ import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 from detectron2.structures import BoxMode
 
-from apdet.data.clean import in_order, unreadable_file
+from apdet.data.clean import in_order
 from apdet.data.flaws import Flaws
+from apdet.data.image_header import unreadable_file
 from apdet.data.truth import parse_truth
 from apdet.errors import UserError
 
@@ -78,7 +80,7 @@ def _read_object(element: Element, path: Path, flaws: Flaws) -> dict[str, Any]:
     if difficult is None:
         raise UserError(f"{path}: <difficult> is {reprlib.repr(text)}; write 0 or 1 there")
     return {
-        "category": name,
+        "category": sys.intern(name),  # each file has its own copy of a name
         "bbox": [x0 - 1, y0 - 1, x1, y1],
         "bbox_mode": BoxMode.XYXY_ABS,
         "iscrowd": int(difficult),

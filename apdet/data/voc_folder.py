@@ -5,8 +5,8 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
-from apdet.data.clean import unreadable_file
 from apdet.data.flaws import Flaws
+from apdet.data.image_header import unreadable_file
 from apdet.data.records import natural_sorted
 from apdet.errors import UserError
 

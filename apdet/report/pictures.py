@@ -13,9 +13,17 @@ from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
 from apdet.data.image import read_image
-from apdet.evaluation.matching import Objects
+from apdet.evaluation.matching import Detections, Objects
 from apdet.files import whole_file
-from apdet.report.selection import read_evaluated, score_text, select
+from apdet.report.selection import (
+    MAX_BOXES,
+    best_detections,
+    is_crowded,
+    largest_objects,
+    read_evaluated,
+    score_text,
+    select,
+)
 from apdet.report.tile import DETECTION_COLOR, GROUND_TRUTH_COLOR, IGNORED_COLOR, draw_tile
 
 __all__ = ["draw_detections", "score_text"]
@@ -42,8 +50,9 @@ def draw_detections(
     A detector trained by ranking does not give probabilities, so no fixed threshold suits all. By
     default the picture shows the detections above the threshold with the best F1 on the validation
     set, or on this data set if there is none (see `best_f1_threshold`). Without ground truth to
-    choose a threshold, it shows the detections with the highest scores of each image. The title
-    says which detections are shown.
+    choose a threshold, it shows the detections with the highest scores of each image. Of an image
+    with very many boxes, it shows the best detections and the largest objects. The title says which
+    boxes are shown.
 
     Args:
         dataset_name: the name of a registered data set.
@@ -73,19 +82,30 @@ def draw_detections(
     detections, title = select(found, score_threshold=score_threshold, validation=validation)
 
     shown = _evenly_spaced(dataset_dicts, num_images)
-    tiles, captions = [], []
-    for image in shown:
-        image_id = image["image_id"]
-        pixels = read_image(image["file_name"], "RGB", bits=image.get("bits"))
-        tiles.append(
-            draw_tile(pixels, detections.get(image_id), objects[image_id], metadata.thing_classes)
-        )
-        captions.append(str(image_id))
-    legend = _legend([objects[image["image_id"]] for image in shown])
-    figure = _compose(tiles, captions, f"{dataset_name}: {title}", legend)
+    ids = [image["image_id"] for image in shown]
+    tiles = [
+        _draw_image(image, detections.get(i), objects[i], metadata.thing_classes)
+        for i, image in zip(ids, shown, strict=True)
+    ]
+    if any(is_crowded(detections.get(i), objects[i]) for i in ids):
+        title += f"; at most the {MAX_BOXES} best detections and {MAX_BOXES} largest objects"
+    legend = _legend([objects[i] for i in ids])
+    figure = _compose(tiles, list(map(str, ids)), f"{dataset_name}: {title}", legend)
     with whole_file(out_png) as file:
         figure.savefig(file, format="png")
     return Path(out_png)
+
+
+def _draw_image(
+    image: dict[str, Any],
+    detections: Detections | None,
+    ground_truth: Objects,
+    class_names: list[str],
+) -> np.ndarray:
+    pixels = read_image(image["file_name"], "RGB", bits=image.get("bits"))
+    return draw_tile(
+        pixels, best_detections(detections), largest_objects(ground_truth), class_names
+    )
 
 
 def _evenly_spaced(items: list[Any], num: int) -> list[Any]:

@@ -13,6 +13,7 @@ from apdet.evaluation.operating_point import best_f1_threshold
 from apdet.evaluation.predictions import read_predictions
 
 TOP_K = 5  # detections per image if no threshold can be chosen
+MAX_BOXES = 100  # detections, and objects, that are drawn on an image
 
 
 class Evaluated(NamedTuple):
@@ -63,7 +64,7 @@ def select(
         chosen_on, where = read_evaluated(*validation), f" on {validation[0]}"
     best = best_f1_threshold(*chosen_on)
     if best is None:
-        top = {image_id: _top_k(detected) for image_id, detected in detections.items()}
+        top = {image_id: _top_k(detected, TOP_K) for image_id, detected in detections.items()}
         return top, f"the {TOP_K} best detections of each image"
     threshold, f1 = best
     return _above(detections, threshold), (
@@ -81,8 +82,30 @@ def score_text(score: float) -> str:
     return f"{score:.{1 - math.floor(math.log10(distance))}f}" if distance > 0 else f"{score:g}"
 
 
-def _top_k(detections: Detections) -> Detections:
-    order = np.argsort(-detections.scores, kind="stable")[:TOP_K]
+def is_crowded(detections: Detections | None, objects: Objects) -> bool:
+    """Whether an image has more than `MAX_BOXES` detections or objects."""
+    num_detections = 0 if detections is None else len(detections.scores)
+    return max(num_detections, len(objects.boxes)) > MAX_BOXES
+
+
+def best_detections(detections: Detections | None) -> Detections | None:
+    """The detections in an image, or the best `MAX_BOXES` of them."""
+    if detections is None or len(detections.scores) <= MAX_BOXES:
+        return detections
+    return _top_k(detections, MAX_BOXES)
+
+
+def largest_objects(objects: Objects) -> Objects:
+    """The objects in an image, or the largest `MAX_BOXES` of them."""
+    if len(objects.boxes) <= MAX_BOXES:
+        return objects
+    areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
+    order = np.argsort(-areas, kind="stable")[:MAX_BOXES]
+    return Objects(*(values[order] for values in objects))
+
+
+def _top_k(detections: Detections, k: int) -> Detections:
+    order = np.argsort(-detections.scores, kind="stable")[:k]
     return Detections(*(values[order] for values in detections))
 
 

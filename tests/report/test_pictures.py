@@ -7,6 +7,7 @@ from PIL import Image
 
 from apdet.errors import UserError
 from apdet.report.pictures import draw_detections, score_text
+from apdet.report.selection import MAX_BOXES
 from apdet.report.tile import TILE_SIZE
 
 BOX, FAR = [10, 10, 60, 60], [70, 70, 120, 120]
@@ -153,3 +154,32 @@ def test_images_of_16_bits_are_drawn_by_their_depth(pets, tmp_path):
     Image.fromarray(deep).save(image["file_name"])
     image["bits"] = 12
     np.testing.assert_array_equal(draw(tmp_path, ("0", 0, BOX, 0.3)), expected)
+
+
+def crowd(num, seed=0):
+    """Boxes of one size, 1 x 1, in an image of 128 x 128."""
+    corners = np.random.default_rng(seed).uniform(0, 127, (num, 2))
+    return np.hstack([corners, corners + 1]).tolist()
+
+
+def test_of_very_many_detections_the_best_are_drawn_and_the_title_says_it(pets, tmp_path):
+    pets(1)
+    best = [("0", 0, box, 1 - i / 1000) for i, box in enumerate(crowd(MAX_BOXES))]
+    others = [("0", 1, box, 0.5) for box in crowd(2000, seed=1)]
+    drawn = draw(tmp_path, *others, *best, score_threshold=0.1)
+    expected = draw(tmp_path, *best, score_threshold=0.1)
+    np.testing.assert_array_equal(drawn[-TILE_SIZE:], expected[-TILE_SIZE:])
+    assert len(drawn) > len(expected)  # the title has another line
+
+
+def test_of_very_many_objects_the_largest_are_drawn(pets, tmp_path):
+    pets(1)
+    (image,) = DatasetCatalog.get("pets")
+    (large,) = image["annotations"]
+    tiny = [{**large, "bbox": box} for box in crowd(2000)]
+    larger = [{**large, "bbox": [x0, y0, x1 + 1, y1]} for x0, y0, x1, y1 in crowd(MAX_BOXES, 1)]
+    image["annotations"] = tiny + larger
+    drawn = draw(tmp_path, score_threshold=0.1)
+    image["annotations"] = larger
+    expected = draw(tmp_path, score_threshold=0.1)
+    np.testing.assert_array_equal(drawn[-TILE_SIZE:], expected[-TILE_SIZE:])

@@ -65,3 +65,12 @@ def test_a_device_that_is_not_there_is_named(tool):
     done = run(tool, "--device", "cuda")
     assert done.returncode == 2
     assert "torch sees no CUDA device" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["voc"], ["coco", "--masks"]])
+def test_a_benchmark_of_data_measures_each_step_of_a_start(arguments):
+    done = run("benchmark_data.py", "--images", 20, "--classes", 3, "--format", *arguments)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.partition("\nstep ")[2]
+    steps = ("parsing", "reading annotations", "image headers", "register", "training list")
+    assert all(f"\n{step}" in table for step in (*steps, "first batch"))
