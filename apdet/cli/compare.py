@@ -40,9 +40,13 @@ from apdet.signals import ending_on_signals
 def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Run the command line. An error that the user can fix ends it with a message."""
     args = parse_args(argv, prog)
-    with ending_on_signals(), errors_in_one_line(debug=args.debug):
-        with naming(yaml_key), naming_file(args.out):
-            compare(args)
+    with (
+        ending_on_signals(),
+        errors_in_one_line(debug=args.debug),
+        naming(yaml_key),
+        naming_file(args.out),
+    ):
+        compare(args)
 
 
 def parse_args(argv: list[str] | None = None, prog: str | None = None) -> argparse.Namespace:
