@@ -80,6 +80,8 @@ def main(argv: list[str] | None = None, prog: str | None = None, *, suffix: str 
                 timeout=args.connect_timeout,
             )
     except UserError as error:
+        if args.debug:
+            raise
         sys.exit(f"error: {error}")
 
 
