@@ -14,6 +14,7 @@ from apdet.data.builtin import declare_unannotated, register_voc
 from apdet.data.class_names import warn_of_similar_names
 from apdet.data.entries import FORMS, check_entries, data_set_names
 from apdet.data.entry_reader import Reader, entry_readers
+from apdet.data.garbage import no_garbage_collection
 from apdet.data.image_sizes import Size, image_sizes, image_sizes_of_machine
 from apdet.data.records import to_dataset_dicts
 from apdet.errors import ArgumentError, UserError
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 _ours: set[str] = set()
 
 
+@no_garbage_collection()
 def register(
     entries: Any, *, train: Sequence[str], test: Sequence[str], val: Sequence[str] = ()
 ) -> list[str]:
