@@ -2,8 +2,6 @@
 
 import argparse
 import importlib
-import io
-import sys
 
 from apdet import __version__
 from apdet.signals import ending_on_signals
@@ -43,8 +41,5 @@ def run_command(
         prog: the name of the program in its help; None: that of the process.
         options: further arguments of its function ``main``.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not break on a file name
-            stream.reconfigure(errors="backslashreplace")
     with ending_on_signals():
         importlib.import_module(f"apdet.cli.{name}").main(argv, prog=prog, **options)

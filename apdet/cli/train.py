@@ -27,7 +27,6 @@ from apdet.engine.launch import ending_rank_on_signals, launch_processes, run_in
 from apdet.engine.log_file import set_up_log
 from apdet.engine.output_folder import check_output_dir, owning
 from apdet.engine.world import World
-from apdet.errors import UserError
 from apdet.files import naming_file
 from apdet.modeling.named_loss import allow_custom_code
 from apdet.signals import StopRequest
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None, prog: str | None = None, *, suffix: str 
         sys.exit(
             f"error: {args.config_file}: not a Python config; tools/train_net.py takes YAML configs"
         )
-    try:
+    with errors_in_one_line(debug=args.debug):
         world = check_process_arguments(args)
         on_cpu = args.device == "cpu" or not torch.cuda.is_available()
         if args.dry_run:
@@ -79,10 +78,6 @@ def main(argv: list[str] | None = None, prog: str | None = None, *, suffix: str 
                 dist_url=args.dist_url,
                 timeout=args.connect_timeout,
             )
-    except UserError as error:
-        if args.debug:
-            raise
-        sys.exit(f"error: {error}")
 
 
 def parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:

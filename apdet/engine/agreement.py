@@ -87,7 +87,8 @@ def _name_differences(values: Mapping[str, str], values_of_0: Mapping[str, str])
         f"{name} is {_shorten(values.get(name))}, not {_shorten(values_of_0.get(name))}"
         for name in names[:_MAX_NAMED]
     ]
-    return ", ".join([*named, *([f"and {len(names) - _MAX_NAMED} more"] if names[3:] else [])])
+    more = len(names) - len(named)
+    return ", ".join([*named, *[f"and {more} more"] * (more > 0)])
 
 
 def _shorten(value: str | None) -> str:

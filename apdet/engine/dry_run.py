@@ -59,9 +59,10 @@ def _training(plan: TrainingPlan, *, resume: bool) -> dict[str, str]:
         if trainer.checkpointer.has_checkpoint() and not resume:
             logger.warning(f"{plan.output_dir} holds a training already, which is not resumed here")
         trainer.resume_or_load(resume=resume)
-        batch, losses = trainer.try_step()
-        batches = plan.build_train_loader(seed=trainer.seeder.seed, start_iter=trainer.start_iter)
-        num_read = read_training_images(batches)
+        batches = iter(trainer.data_loader)
+        batch = next(batches)
+        losses = trainer.try_step(batch)
+        num_read = len(batch) + read_training_images(batches)
     model = trainer.model
     sizes = ["x".join(map(str, image["image"].shape)) for image in batch]
     num_images = plan.schedule.max_iter * len(batch)
@@ -94,8 +95,9 @@ def _model_rows(plan: TrainingPlan, model: nn.Module) -> dict[str, str]:
 def _detection_rows(plan: TrainingPlan, model: nn.Module) -> dict[str, str]:
     rows = {}
     for test_set in evaluated_sets(plan):
-        num_detections = evaluate_first_images(plan, model, test_set)
-        rows[f"images of {test_set.name} read"] = f"{read_test_images(test_set):,}"
+        loader = test_set.build_loader()
+        num_detections = evaluate_first_images(plan, model, test_set, loader)
+        rows[f"images of {test_set.name} read"] = f"{read_test_images(loader):,}"
         rows[f"first images of {test_set.name}"] = (
             f"{', '.join(map(str, num_detections))} detections"
         )

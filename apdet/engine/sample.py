@@ -15,7 +15,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from torch import nn
 
-from apdet.config.plan import TestSet, TrainingPlan
+from apdet.config.plan import Loader, TestSet, TrainingPlan
+from apdet.data.temporary_set import temporary_data_set
 from apdet.evaluation import build_evaluator
 
 NUM_READ = 64  # of each data set
@@ -42,16 +43,19 @@ def read_training_images(batches: Iterable[list[Any]]) -> int:
     return num_read
 
 
-def read_test_images(test_set: TestSet) -> int:
+def read_test_images(loader: Loader) -> int:
     """Read images from all over a test set.
 
+    Args:
+        loader: the batches of the test set.
+
     Returns:
-        Their number, at most `NUM_READ`.
+        The number of images, at most `NUM_READ`.
 
     Raises:
         UserError: an image cannot be read.
     """
-    images: Any = getattr(test_set.build_loader(), "dataset", ())  # a user's loader may have none
+    images: Any = getattr(loader, "dataset", ())  # a user's loader may have none
     indices = np.unique(np.linspace(0, len(images) - 1, NUM_READ).astype(int)) if images else ()
     for index in indices:
         images[int(index)]
@@ -59,8 +63,16 @@ def read_test_images(test_set: TestSet) -> int:
 
 
 @torch.no_grad()
-def evaluate_first_images(plan: TrainingPlan, model: nn.Module, test_set: TestSet) -> list[int]:
+def evaluate_first_images(
+    plan: TrainingPlan, model: nn.Module, test_set: TestSet, loader: Loader
+) -> list[int]:
     """Evaluate a model on the first images of a test set, and forget the results.
+
+    Args:
+        plan: says what an evaluation measures.
+        model: the detector.
+        test_set: the test set.
+        loader: its batches.
 
     Returns:
         The numbers of detections, one for each image.
@@ -69,7 +81,7 @@ def evaluate_first_images(plan: TrainingPlan, model: nn.Module, test_set: TestSe
         UserError: an image cannot be read, or the evaluation fails.
     """
     model.eval()
-    first = list(islice((i for b in test_set.build_loader() for i in b), NUM_EVALUATED))
+    first = list(islice((image for batch in loader for image in batch), NUM_EVALUATED))
     outputs = [model([image])[0] for image in first]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         if test_set.build_evaluator is not None:
@@ -90,18 +102,12 @@ def _data_set_of(name: str, image_ids: Sequence[Any]) -> Iterator[str]:
     """In this context, some images of a data set are registered as a data set of their own."""
     some = f"{name}, {len(image_ids)} images"
     chosen = set(image_ids)
-    DatasetCatalog.register(
-        some, lambda: [image for image in DatasetCatalog.get(name) if image["image_id"] in chosen]
-    )
-    whole = MetadataCatalog.get(name).as_dict()
-    try:
-        # Without "json_file", the evaluator measures on what is registered.
-        left_out = ("name", "json_file")
-        MetadataCatalog.get(some).set(**{k: v for k, v in whole.items() if k not in left_out})
+    # Without "json_file", the evaluator measures on what is registered.
+    metadata = MetadataCatalog.get(name).as_dict()
+    metadata = {key: metadata[key] for key in metadata if key not in ("name", "json_file")}
+    images = [image for image in DatasetCatalog.get(name) if image["image_id"] in chosen]
+    with temporary_data_set(some, lambda: images, metadata):
         yield some
-    finally:
-        DatasetCatalog.remove(some)
-        MetadataCatalog.pop(some, None)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import weakref
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -164,16 +165,23 @@ class Trainer(TrainerBase):
         self._trainer.iter = self.iter
         self._trainer.run_step()
 
-    def try_step(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    @property
+    def data_loader(self) -> Iterable[list[dict[str, Any]]]:
+        """The batches of this process, from the next step on."""
+        return self._trainer.data_loader
+
+    def try_step(self, batch: list[dict[str, Any]]) -> dict[str, float]:
         """Make the next step only, to see whether a training would work. Nothing is written.
 
+        Args:
+            batch: the images of this process, in Detectron2's format.
+
         Returns:
-            The batch of this process, in Detectron2's format, and {name: value} of the losses.
+            {name: value} of the losses.
 
         Raises:
             UserError: the loss is NaN or infinite.
         """
-        batch = next(iter(self._trainer.data_loader))
         self._trainer.reset_data_loader(lambda: [batch])
         self.iter = self.start_iter
         with EventStorage(self.iter) as self.storage:
@@ -183,7 +191,7 @@ class Trainer(TrainerBase):
             except FloatingPointError as error:
                 raise divergence(error, iteration=self.iter, checkpoint="") from error
             values = {name: value for name, (value, _) in self.storage.latest().items()}
-        return batch, {name: value for name, value in values.items() if "loss" in name}
+        return {name: value for name, value in values.items() if "loss" in name}
 
     def state_dict(self) -> dict[str, Any]:
         """The last finished iteration, and the state of the optimizer and the hooks."""

@@ -19,6 +19,7 @@ from detectron2.data.datasets.coco import convert_to_coco_dict
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 
+from apdet.data.temporary_set import temporary_data_set
 from apdet.evaluation.coco_ids import number_images
 from apdet.files import whole_file
 
@@ -139,13 +140,10 @@ def _converted(dataset_name: str, dataset_dicts: list[dict[str, Any]]) -> dict[s
     """Convert a data set by Detectron2, and add what strict readers of COCO's format ask for."""
     # Detectron2 takes the name of a data set, and changes its keypoints and masks in place.
     copied = f"{dataset_name} to convert"
-    DatasetCatalog.register(copied, lambda: copy.deepcopy(dataset_dicts))
-    try:
-        MetadataCatalog.get(copied).set(**_of_classes(dataset_name))
+    with temporary_data_set(
+        copied, lambda: copy.deepcopy(dataset_dicts), _of_classes(dataset_name)
+    ):
         content = convert_to_coco_dict(copied)
-    finally:
-        DatasetCatalog.remove(copied)
-        MetadataCatalog.pop(copied, None)
     return {
         "info": {"description": dataset_name, "version": "1.0"},
         "licenses": [],

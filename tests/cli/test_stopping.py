@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,29 +15,14 @@ from conftest import exit_message
 
 from apdet.cli.train import main
 
-TOOL = Path(__file__).parents[2] / "tools" / "train_net.py"
 LONG = ["SOLVER.MAX_ITER", 10_000, "SOLVER.CHECKPOINT_PERIOD", 3]
 
 
 @pytest.fixture
-def start(config):
-    """A function that starts a training; what still runs at the end of the test is killed."""
-    started = []
-
-    def start(*arguments, **options):
-        command = [sys.executable, TOOL, "--config-file", config, "--device", "cpu", *arguments]
-        process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, **options,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+def start(start_training):
+    """A function that starts a training whose errors are read."""
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return lambda *arguments, **options: start_training(*arguments, **streams, **options)
 
 
 def wait_for(path, process):

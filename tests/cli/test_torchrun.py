@@ -14,29 +14,18 @@ from detectron2.engine.launch import _find_free_port
 
 from apdet.cli.train import main
 
-TOOL = Path(__file__).parents[2] / "tools" / "train_net.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.fixture
-def start(config, output):
+def start(start_training, output):
     """A function that starts a training of two processes by a launcher, and logs to a file."""
-    started = []
 
     def start(launcher, *arguments):
-        command = [*launcher, TOOL, "--config-file", config, "--device", "cpu", *arguments]
-        log = output.with_suffix(".log").open("wb")
-        process = subprocess.Popen(
-            list(map(str, command)), stdout=log, stderr=log, start_new_session=True
-        )
-        started.append(process)
-        return process
+        with output.with_suffix(".log").open("wb") as log:
+            return start_training(*arguments, launcher=launcher, stdout=log, stderr=log)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    return start
 
 
 def wait_for(condition, process):
@@ -94,12 +83,12 @@ def world(rank, port):
     }
 
 
-def test_processes_that_have_read_different_things_all_end_with_an_error(config):
-    command = [sys.executable, str(TOOL), "--config-file", config, "--device", "cpu"]
+def test_processes_that_have_read_different_things_all_end_with_an_error(start_training):
     port = _find_free_port()
     processes = [
-        subprocess.Popen(
-            [*command, "SOLVER.BASE_LR", learning_rate],
+        start_training(
+            "SOLVER.BASE_LR",
+            learning_rate,
             env={**os.environ, **world(rank, port)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
