@@ -104,7 +104,9 @@ def _merge_dicts(source: dict[str, Any], target: dict[str, Any], path: Path) -> 
             # Never the mapping itself: by an alias of YAML, another key may have the same one.
             merged = target.setdefault(key, {})
             if not isinstance(merged, dict):
-                raise UserError(f"{path}: {key} is a mapping here but not in a _BASE_; correct one")
+                raise UserError(
+                    f"{path}: {key} is a mapping here and a value in a _BASE_; give it one form"
+                )
             _merge_dicts(value, merged, path)
         else:
             target[key] = value

@@ -46,9 +46,10 @@ def test_an_unexpected_error_leaves_its_traceback_in_the_log_alone(failing, outp
 
 
 def test_without_a_log_the_line_says_how_to_see_the_traceback(failing, monkeypatch):
-    # Those of earlier tests in this process.
-    monkeypatch.setattr(logging.getLogger("apdet"), "handlers", [])
-    message = exit_message(main, ["--dry-run", *failing])
+    with monkeypatch.context() as patch:
+        # Those of earlier tests in this process.
+        patch.setattr(logging.getLogger("apdet"), "handlers", [])
+        message = exit_message(main, ["--dry-run", *failing])
     assert message.endswith("; --debug prints its traceback")
 
 
