@@ -166,9 +166,14 @@ def end_process(exit_code: int) -> NoReturn:
     Raises:
         SystemExit: always.
     """
+    _end_at_signals(exit_code)
+    sys.exit(exit_code)
+
+
+def _end_at_signals(exit_code: int) -> None:
+    """From now on, a signal ends the process at once, with this exit code."""
     for signum in SIGNALS:
         signal.signal(signum, lambda *_: os._exit(exit_code))
-    sys.exit(exit_code)
 
 
 @contextmanager
@@ -181,10 +186,11 @@ def ending_without_teardown() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        code = ended.code
-        if isinstance(code, str):
-            print(code, file=sys.stderr)
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        _end_at_signals(code)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
         atexit._run_exitfuncs()  # such as those that end data-loader workers
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+        os._exit(code)
