@@ -61,7 +61,8 @@ def test_a_killed_process_is_started_again_and_the_weights_are_as_if_it_had_live
     os.kill(worker(process, rank=1), signal.SIGKILL)
     assert process.wait() == 0
     log = output.with_suffix(".log").read_text()
-    assert "exitcode: -9" in log
+    # It names the killed process, or the other one where that has ended before it looked.
+    assert len(re.findall(r"failed \(exitcode: (?:-9|1)\)", log)) == 1
     assert re.findall("Starting training from iteration (.*)", log) == ["0", "10"]
     # The other process loses the connection, and at the same time torchrun sends it a signal.
     assert len(re.findall("^(error: process 0 lost the|stopped by SIGTERM)", log, re.M)) == 1
