@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from apdet.checkpoint.finite import find_not_finite
@@ -19,16 +20,19 @@ _STRICT_REMEDY = (
 
 
 def check_numbers(weights: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Check that the weights of a file are real numbers where those of the model are.
+    """Check that the weights of a file are numbers of the kind that the model has.
 
-    Quantised weights would be loaded without their scale, and complex ones without their imaginary
-    part.
+    Quantised weights would be loaded without their scale, complex ones without their imaginary
+    part, and the root of a negative variance is NaN.
 
     Raises:
-        ArgumentError: a weight is of integers, truth values or complex numbers.
+        ArgumentError: a weight is of integers, truth values or complex numbers, or a running
+            variance is negative.
     """
     for key, own in model.state_dict().items():
-        if own.is_floating_point() and key in weights and not weights[key].is_floating_point():
+        if not own.is_floating_point() or key not in weights:
+            continue
+        if not weights[key].is_floating_point():
             raise ArgumentError(
                 "Checkpointer",
                 "{key} is of type {theirs} there, and of {ours} here; give {weights} a checkpoint "
@@ -36,6 +40,14 @@ def check_numbers(weights: Mapping[str, Tensor], model: nn.Module) -> None:
                 key=key,
                 theirs=_type_of(weights[key]),
                 ours=_type_of(own),
+            )
+        # Minus infinity is said with the other numbers that are not finite.
+        if key.endswith("running_var") and -torch.inf < weights[key].min() < 0:
+            raise ArgumentError(
+                "Checkpointer",
+                "{key} is negative, but it is a variance; give {weights} a checkpoint that is not "
+                "damaged",
+                key=key,
             )
 
 

@@ -1,6 +1,7 @@
 """Loads the state of a training, such as its iteration and its optimizer, after checks."""
 
 import copy
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from apdet.checkpoint.class_order import reorder_optimizer_state
 from apdet.checkpoint.finite import find_not_finite
 from apdet.errors import ArgumentError
+
+logger = logging.getLogger(__name__)
 
 # The warning about a checkpoint without the state of an object. Its arguments: file and object.
 NO_STATE = (
@@ -48,7 +51,14 @@ def load_training_state(
             reason=_describe(error),
         ) from error
     if optimizer is not None:
+        if not optimizer.state and any(map(_has_memory, optimizer.param_groups)):
+            logger.warning(f"The {name} of the checkpoint has no momentum, which starts from zero")
         reorder_optimizer_state(optimizer, model, orders)
+
+
+def _has_memory(group: Mapping[str, Any]) -> bool:
+    """Whether an optimizer with these settings averages its gradients over the steps."""
+    return bool(group.get("momentum")) or "betas" in group
 
 
 def _load(target: Any, state: object, optimizer: torch.optim.Optimizer | None) -> None:

@@ -7,8 +7,9 @@ import warnings
 from typing import Any
 
 import torch
-from detectron2.engine import default_argument_parser, default_setup
+from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
@@ -18,6 +19,7 @@ from apdet.config import read_config
 from apdet.config.names import naming
 from apdet.config.plan import TrainingPlan
 from apdet.config.read import Config
+from apdet.config.record import write_config
 from apdet.engine import Trainer
 from apdet.engine.agreement import check_agreement
 from apdet.engine.connecting import check_device
@@ -140,24 +142,35 @@ def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
             plan = _set_up_dry_run(config, args)
             return dry_run(plan, resume=args.resume, eval_only=args.eval_only)
         if args.eval_only:
-            plan = _set_up(config, args)
+            # The file of this name in the folder itself is the record of the training.
+            plan = _set_up(config, args, record=f"{folder}/inference/config.yaml")
             check_agreement(plan, training=False)
             return evaluate_checkpoint(plan, resume=args.resume)
         with owning(folder, may_hold_a_run=args.resume) as resume:
-            plan = _set_up(config, args)
+            plan = _set_up(config, args, record=f"{folder}/config.yaml")
             check_agreement(plan)
             trainer = Trainer(plan, stop=stop)
             trainer.resume_or_load(resume=resume)
             return trainer.train()
 
 
-def _set_up(config: Config, args: argparse.Namespace) -> TrainingPlan:
-    """Open the log, read the data sets, and write the config to the output folder."""
+def _set_up(config: Config, args: argparse.Namespace, *, record: str) -> TrainingPlan:
+    """Open the log, read the data sets, set the seed, and write the config to a file.
+
+    Detectron2's ``default_setup`` would write an evaluation's config over that of the training.
+    """
     set_up_log(config.output_dir)
     plan = config.plan()
-    logging.getLogger("apdet").info("Device: %s", plan.device)
+    logger = logging.getLogger("apdet")
+    logger.info("Device: %s", plan.device)
     check_device(plan.device)
-    default_setup(plan.config, args)
+    logger.info("Environment:\n%s", collect_env_info())
+    logger.info("Command line arguments: %s", args)
+    if comm.is_main_process():
+        write_config(plan.config, record)
+        logger.info("The config is written to %s", record)
+    seed_all_rng(plan.seed + comm.get_rank() if plan.seed >= 0 else None)
+    torch.backends.cudnn.benchmark = plan.cudnn_benchmark and not args.eval_only
     return plan
 
 

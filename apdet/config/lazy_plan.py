@@ -56,6 +56,7 @@ def plan_from_lazy(cfg: DictConfig, *, num_processes: int | None = None) -> Trai
         best_metric=train.best_checkpoint_metric,
         precision=train.amp.precision if train.amp.enabled else "",
         ddp=plain(train.ddp),
+        cudnn_benchmark=train.get("cudnn_benchmark", False),
         weights=Weights(
             train.init_checkpoint, plain(train.weights_classes), train.allow_weight_mismatch
         ),

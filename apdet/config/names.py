@@ -30,6 +30,7 @@ SHARED = {
     "TrainingPlan.model": ("MODEL", "model"),
     "TrainingPlan.max_iter": ("SOLVER.MAX_ITER", "train.max_iter"),
     "TrainingPlan.output_dir": ("OUTPUT_DIR", "train.output_dir"),
+    "TrainingPlan.seed": ("SEED", "train.seed"),
     "build_stepper.precision": ("SOLVER.AMP.PRECISION", "train.amp.precision"),
     "check_batch_size.total_batch_size": (
         "SOLVER.IMS_PER_BATCH",

@@ -124,6 +124,7 @@ class TrainingPlan:
         best_metric: the metric that chooses ``model_best.pth``.
         precision: "float16" or "bfloat16" for mixed precision; empty: float32.
         ddp: keyword arguments of DistributedDataParallel.
+        cudnn_benchmark: whether cuDNN times its algorithms, for a training on CUDA.
         weights: the weights that the training starts from.
         tasks: what an evaluation measures.
         multi_scale: settings for testing on several scales after the training; None: it is off.
@@ -153,6 +154,7 @@ class TrainingPlan:
     best_metric: str = "bbox/AP"
     precision: str = ""
     ddp: Mapping[str, Any] = field(default_factory=lambda: {"broadcast_buffers": False})
+    cudnn_benchmark: bool = False
     weights: Weights = Weights()
     tasks: EvaluationTasks = EvaluationTasks()
     val_sets: Sequence[TestSet] = ()

@@ -63,6 +63,7 @@ def plan_from_yaml(cfg: CfgNode, *, num_processes: int | None = None) -> Trainin
         checkpoints_to_keep=solver.CHECKPOINTS_TO_KEEP,
         best_metric=test.BEST_CHECKPOINT_METRIC,
         precision=solver.AMP.PRECISION if solver.AMP.ENABLED else "",
+        cudnn_benchmark=cfg.CUDNN_BENCHMARK,
         weights=Weights(
             cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_CLASSES, cfg.MODEL.ALLOW_WEIGHT_MISMATCH
         ),

@@ -122,17 +122,25 @@ class Trainer(TrainerBase):
         """
         with self.plan.naming_keys():
             self.checkpointer.resume_or_load(self.plan.weights.path, resume=resume)
-        if self.start_iter > self.max_iter:
-            key = self.plan.key_of("TrainingPlan", "max_iter") or "max_iter"
-            logger.warning(
-                f"{key} is {self.max_iter}, but the checkpoint was trained for {self.start_iter} "
-                "iterations already, so no step is made"
-            )
+        self._warn_of_settings_without_effect()
         if self.start_iter > 0:
             self._trainer.reset_data_loader(
                 lambda: self.plan.build_train_loader(
                     seed=self.seeder.seed, start_iter=self.start_iter
                 )
+            )
+
+    def _warn_of_settings_without_effect(self) -> None:
+        key_of = partial(self.plan.key_of, "TrainingPlan")
+        if self.start_iter > self.max_iter:
+            logger.warning(
+                f"{key_of('max_iter')} is {self.max_iter}, but the checkpoint was trained for "
+                f"{self.start_iter} iterations already, so no step is made"
+            )
+        if self.plan.seed >= 0 and self.seeder.seed != self.plan.seed:
+            logger.warning(
+                f"{key_of('seed')} is {self.plan.seed}, but a resumed training keeps its seed, "
+                f"{self.seeder.seed}"
             )
 
     def train(self) -> dict[str, Any]:

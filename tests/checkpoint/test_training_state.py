@@ -118,6 +118,19 @@ def test_a_state_that_cannot_be_resumed_from_is_named_with_its_file(
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "is_told"), [("SGD", True), ("AdamW", True), ("Rprop", False)]
+)
+def test_a_state_without_momentum_is_told(optimizer, is_told, caplog):
+    load(Trainer(optimizer), Trainer(optimizer).state_dict())  # of no step
+    assert ("trainer of the checkpoint has no momentum" in caplog.text) == is_told
+    stepped = Trainer(optimizer)
+    stepped.step()
+    caplog.clear()
+    load(Trainer(optimizer), stepped.state_dict())
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("state", [None, [], "abc", 3, torch.ones(2)])
 def test_a_state_of_another_type_is_refused(state):
     with pytest.raises(UserError, match=f"it is a {type(state).__name__}, not a mapping"):

@@ -243,6 +243,18 @@ def test_a_weight_or_buffer_that_is_not_finite_is_refused(tmp_path, key, value, 
         Checkpointer(model).load(str(tmp_path / "bad.pth"), strict=strict)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_negative_variance_is_refused(tmp_path, strict):
+    model = nn.ModuleDict({"norm": nn.BatchNorm2d(2)})
+    model["norm"].running_mean[0] = -1.0  # a mean may be negative
+    Checkpointer(model, save_dir=str(tmp_path)).save("good")
+    Checkpointer(model).load(str(tmp_path / "good.pth"), strict=strict)
+    model["norm"].running_var[1] = -1e-6
+    Checkpointer(model, save_dir=str(tmp_path)).save("bad")
+    with pytest.raises(UserError, match=r"bad\.pth: norm\.running_var is negative"):
+        Checkpointer(model).load(str(tmp_path / "bad.pth"), strict=strict)
+
+
 def test_a_weight_that_overflows_the_models_type_is_refused(tmp_path):
     model = detector()
     weights = {key: weight.double() for key, weight in model.state_dict().items()}

@@ -107,6 +107,15 @@ def test_killed_and_resumed_it_ends_with_the_weights_of_an_uninterrupted_trainin
     torch.testing.assert_close(resumed, expected, rtol=0, atol=0)
 
 
+def test_an_evaluation_leaves_the_record_of_the_training(config, output):
+    train(config, "SOLVER.BASE_LR", 0.002)
+    trained = (output / "config.yaml").read_text()
+    train(config, "--eval-only", "--resume", "TEST.DETECTIONS_PER_IMAGE", 7)
+    assert (output / "config.yaml").read_text() == trained
+    evaluated = yaml.safe_load((output / "inference" / "config.yaml").read_text())
+    assert evaluated["TEST"]["DETECTIONS_PER_IMAGE"] == 7
+
+
 def test_a_finished_training_is_not_overwritten(config, output):
     train(config)
     before = (output / "model_final.pth").stat().st_mtime_ns

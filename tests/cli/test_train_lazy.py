@@ -104,6 +104,18 @@ def results_in(folder):
     return json.loads((folder / "results.json").read_text())["results"]
 
 
+def test_it_trains_without_a_test_set(config, output):
+    run(config, "datasets.test=[]", "train.max_iter=2")
+    assert (output / "model_final.pth").exists()
+    assert LazyConfig.load(str(output / "config.yaml")).dataloader.test is None
+
+
+def test_a_validation_set_takes_the_place_of_the_test_set(config, output):
+    run(config, "datasets.test=[]", "datasets.val=[digits_test]", "train.max_iter=2")
+    assert "digits_test" in (output / "config.yaml").read_text()
+    assert "bbox" in results_in(output)
+
+
 def test_it_trains_as_the_yaml_config_does_and_resumes_and_evaluates(
     config, write_config, output, tmp_path
 ):

@@ -177,6 +177,16 @@ def test_a_worse_evaluation_after_the_resume_does_not_replace_the_best_model(
     assert best.read_bytes() == content
 
 
+def test_another_seed_on_a_resume_has_no_effect_and_is_told(train, evaluations, tmp_path, caplog):
+    train("straight")
+    train("run", "SOLVER.MAX_ITER", 2)
+    train("run", "SOLVER.MAX_ITER", 3, resume=True)
+    assert "keeps its seed" not in caplog.text
+    train("run", "SEED", 4, resume=True)
+    assert "SEED is 4, but a resumed training keeps its seed, 1" in caplog.text
+    assert_same_bits(tmp_path / "run", tmp_path / "straight", "model_final.pth")
+
+
 def test_the_learning_rate_of_the_config_takes_effect_on_a_resume(train, evaluations, caplog):
     first = train("run", "SOLVER.MAX_ITER", 2, "SOLVER.WEIGHT_DECAY", 0.001)
     before = first.optimizer.state_dict()
