@@ -1,9 +1,7 @@
 """Registers data sets in Detectron2's catalogs."""
 
 import difflib
-import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -11,15 +9,13 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from apdet.data.builtin import declare_unannotated, register_voc
-from apdet.data.class_names import warn_of_similar_names
 from apdet.data.entries import FORMS, check_entries, data_set_names
 from apdet.data.entry_reader import Reader, entry_readers
 from apdet.data.garbage import no_garbage_collection
 from apdet.data.image_sizes import Size, image_sizes, image_sizes_of_machine
 from apdet.data.records import to_dataset_dicts
+from apdet.data.registered import check_classes, log_overlaps, warn_of_similar_classes
 from apdet.errors import ArgumentError, UserError
-
-logger = logging.getLogger(__name__)
 
 _ours: set[str] = set()
 
@@ -71,11 +67,11 @@ def register(
             if name in readers:
                 DatasetCatalog.get(name)  # raises its errors now, not at the evaluation
     used = [*train, *val, *test]
-    _check_classes(used)
+    check_classes(used)
     trained = [name for name in train if name in readers]
     if trained and not any("classes" in entry for entry in entries):
-        _warn_of_similar_classes(class_names, trained)
-    _log_overlaps(lists, readers)
+        warn_of_similar_classes(class_names, trained)
+    log_overlaps(lists, readers)
     return list(MetadataCatalog.get(used[0]).thing_classes) if used else []
 
 
@@ -170,61 +166,6 @@ def _check_name(argument: str, name: str) -> None:
             f"{json_file}: no such file; put the data set {name} there, or set DETECTRON2_DATASETS "
             "to the folder that holds it (datasets/README.md shows the layout)"
         )
-
-
-def _check_classes(used: Sequence[str]) -> None:
-    """Check that all data sets in use have the same classes, because a model has one list."""
-    listed = {name: MetadataCatalog.get(name).get("thing_classes") for name in used}
-    for name, class_names in listed.items():
-        if not class_names:
-            raise _error(
-                "{train} or {test}: {name!r} has no class; annotate boxes, or list "
-                "`classes: [...]` in its entry of {entries}",
-                name=name,
-            )
-        if class_names != listed[used[0]]:
-            raise _error(
-                "{train} and {test}: {first!r} has the classes {expected}, but {name!r} has "
-                "{class_names}; list the same `classes: [...]` in {entries}",
-                first=used[0],
-                expected=listed[used[0]],
-                name=name,
-                class_names=class_names,
-            )
-
-
-def _warn_of_similar_classes(class_names: Sequence[str], train: Sequence[str]) -> None:
-    """Warn of classes whose names are almost the same, with their boxes in the training sets."""
-    count = Counter(
-        class_names[box["category_id"]]
-        for name in train
-        for image in _get(name)
-        for box in image.get("annotations", [])
-    )
-    warn_of_similar_names({name: count[name] for name in class_names}, ", ".join(train))
-
-
-def _log_overlaps(lists: dict[str, Sequence[str]], readers: dict[str, Reader]) -> None:
-    """Log data sets that are named twice, and tests on images that are trained on."""
-    for argument, names in lists.items():
-        repeated = [name for name, count in Counter(names).items() if count > 1]
-        if repeated:
-            logger.warning(f"{', '.join(repeated)}: named more than once in the list {argument}")
-    train = lists["train"]
-    # Other data sets are not read here, because that can take long.
-    trained = {image["file_name"] for name in train if name in readers for image in _get(name)}
-    for name in dict.fromkeys([*lists["val"], *lists["test"]]):
-        files = [image["file_name"] for image in _get(name)] if name in readers else []
-        shared = sum(file in trained for file in files)
-        if shared or name in train:
-            logger.warning(
-                f"{name}: {shared or 'all'} of its images are also trained on, so its results do "
-                "not tell how the detector does on new images"
-            )
-
-
-def _get(name: str) -> list[dict[str, Any]]:
-    return DatasetCatalog.get(name)
 
 
 def _error(template: str, **values: object) -> ArgumentError:

@@ -1,5 +1,8 @@
-"""What a training says when it ends early, and how to go on."""
+"""What a training says when it is resumed, or ends early."""
 
+from collections.abc import Iterator
+
+from apdet.config.plan import TrainingPlan
 from apdet.errors import ArgumentError
 
 
@@ -33,3 +36,23 @@ def how_to_go_on(*, finished: int, saved: int) -> str:
     if saved == finished:
         return f" after iteration {saved}; go on with --resume"
     return f"; the last checkpoint is that of iteration {saved}; go on with --resume"
+
+
+def settings_without_effect(plan: TrainingPlan, *, start_iter: int, seed: int) -> Iterator[str]:
+    """Tell which settings of a plan have no effect on a training that is resumed.
+
+    Args:
+        plan: the plan.
+        start_iter: the iteration that comes next.
+        seed: the seed of the training.
+    """
+    if start_iter > plan.schedule.max_iter:
+        yield (
+            f"{plan.key_of('TrainingPlan', 'max_iter')} is {plan.schedule.max_iter}, but the "
+            f"checkpoint was trained for {start_iter} iterations already, so no step is made"
+        )
+    if plan.seed >= 0 and seed != plan.seed:
+        yield (
+            f"{plan.key_of('TrainingPlan', 'seed')} is {plan.seed}, but a resumed training keeps "
+            f"its seed, {seed}"
+        )

@@ -23,7 +23,7 @@ from apdet.engine.evaluation_check import check_evaluation, log_validation
 from apdet.engine.hooks import build_hooks
 from apdet.engine.learning_rate import LRScheduler, build_scheduler
 from apdet.engine.loop import run_loop
-from apdet.engine.messages import divergence, how_to_go_on
+from apdet.engine.messages import divergence, how_to_go_on, settings_without_effect
 from apdet.engine.mixed_precision import build_stepper
 from apdet.engine.model import build_model
 from apdet.engine.seeding import StepSeeder
@@ -122,25 +122,15 @@ class Trainer(TrainerBase):
         """
         with self.plan.naming_keys():
             self.checkpointer.resume_or_load(self.plan.weights.path, resume=resume)
-        self._warn_of_settings_without_effect()
+        for message in settings_without_effect(
+            self.plan, start_iter=self.start_iter, seed=self.seeder.seed
+        ):
+            logger.warning(message)
         if self.start_iter > 0:
             self._trainer.reset_data_loader(
                 lambda: self.plan.build_train_loader(
                     seed=self.seeder.seed, start_iter=self.start_iter
                 )
-            )
-
-    def _warn_of_settings_without_effect(self) -> None:
-        key_of = partial(self.plan.key_of, "TrainingPlan")
-        if self.start_iter > self.max_iter:
-            logger.warning(
-                f"{key_of('max_iter')} is {self.max_iter}, but the checkpoint was trained for "
-                f"{self.start_iter} iterations already, so no step is made"
-            )
-        if self.plan.seed >= 0 and self.seeder.seed != self.plan.seed:
-            logger.warning(
-                f"{key_of('seed')} is {self.plan.seed}, but a resumed training keeps its seed, "
-                f"{self.seeder.seed}"
             )
 
     def train(self) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def test_a_validation_set_is_checked_like_a_test_set(registered, birds, voc):
 
 
 def test_what_is_named_twice_is_said(registered, birds, voc, caplog, monkeypatch):
-    logger = logging.getLogger("apdet.data.register")
+    logger = logging.getLogger("apdet.data.registered")
     monkeypatch.setattr(logger, "propagate", False)
     monkeypatch.setattr(logger, "handlers", [caplog.handler])
 
