@@ -31,10 +31,12 @@ def taken_as(value: object, meaning: int, key: str = "iscrowd") -> Row:
 TRUTH_VALUES = (
     taken_as("0", 0),
     taken_as("false", 0),
-    taken_as(None, 0),
-    taken_as("0", 0, "ignore"),
     taken_as("1", 1),
-    *rarely(taken_as("no", 0), taken_as(0.0, 0), taken_as("true", 1), taken_as(True, 1)),
+    *rarely(
+        *[taken_as(value, 0) for value in ("no", 0.0, None)],
+        *[taken_as(value, 1) for value in ("true", True)],
+        taken_as("0", 0, "ignore"),
+    ),
     *[
         Row(
             name=f'"iscrowd": {value!r}, neither true nor false',

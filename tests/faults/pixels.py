@@ -72,6 +72,7 @@ ROWS = (
     ),
     Row(
         name="TIFF of 32-bit integers that go up to 65535",
+        slow=True,
         fault=encoded(lambda pixels: Image.fromarray(grey(pixels).astype(np.int32) * 257), "tif"),
         expect=(AS_GREY, refused(REMEDY)),
     ),
@@ -109,6 +110,7 @@ ROWS = (
     ),
     Row(
         name="CMYK TIFF",
+        slow=True,
         fault=encoded(lambda pixels: Image.fromarray(pixels).convert("CMYK"), "tif"),
         expect=(as_flawless(), refused(REMEDY)),
     ),

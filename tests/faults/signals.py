@@ -20,13 +20,13 @@ def with_workers(setup: Setup) -> None:
     setup.set("DATALOADER.NUM_WORKERS", 2)
 
 
-def many_test_images(setup: Setup) -> None:
-    """The pictures are tested 1000 times, which takes many seconds."""
+def many_test_images(setup: Setup, times: int = 1000) -> None:
+    """The pictures are tested many times, which takes many seconds."""
     setup.config["DATASETS"]["REGISTER"][1]["json"] = "many.json"
     before = setup.annotations.read_bytes()
 
     def repeat(content: dict) -> None:
-        for number in range(1, 1000):
+        for number in range(1, times):
             for kind, keys in (("images", ["id"]), ("annotations", ["id", "image_id"])):
                 content[kind] += [
                     {**entry, **{key: entry[key] + 1000 * number for key in keys}}

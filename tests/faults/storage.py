@@ -84,7 +84,7 @@ def remove_output_in_evaluation(running: Running) -> None:
 
 def often_evaluated(setup: Setup) -> None:
     endless(setup)
-    many_test_images(setup)
+    many_test_images(setup, 250)
     setup.set("TEST.EVAL_PERIOD", 3)
 
 

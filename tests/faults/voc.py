@@ -106,11 +106,13 @@ SPLITS = (
     ),
     Row(
         name="names of a split hold two spaces in a row",
+        slow=True,
         fault=rename("a  b", "a b", "a  c", "a c"),
         expect=(as_flawless(), refused("a  ?b")),
     ),
     Row(
         name="a name of a split stands there twice",
+        slow=True,
         fault=lambda setup: write_split(setup.folder, ["im0", "im1", "im2", "im3", "im1"]),
         expect=(as_flawless(warns=r"\b1 .*(twice|repeat|duplicate|again|more than once)"),),
     ),
@@ -147,6 +149,7 @@ FIELDS = (
     ),
     Row(
         name="XML with an empty <width>",
+        slow=True,
         fault=edit(r"<width>\d+</width>", "<width></width>", first=2),
         expect=(as_flawless(),),
     ),
@@ -173,6 +176,7 @@ FIELDS = (
     ),
     Row(
         name="<difficult> is text",
+        slow=True,
         fault=edit("<difficult>0<", "<difficult>no<", first=2),
         expect=(as_flawless(), refused("difficult")),
     ),
