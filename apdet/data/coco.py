@@ -9,7 +9,16 @@ from typing import Any
 from detectron2.structures import BoxMode
 
 from apdet.data.clean import in_order
-from apdet.data.coco_file import entries, entry_name, fields, parse_file
+from apdet.data.coco_file import (
+    LIST,
+    NUMBER,
+    NUMBER_OR_TEXT,
+    TEXT,
+    entries,
+    entry_name,
+    fields,
+    parse_file,
+)
 from apdet.data.flaws import Flaws
 from apdet.data.garbage import no_garbage_collection
 from apdet.data.keypoints import Skeleton, read_keypoints, read_skeleton
@@ -49,8 +58,9 @@ def read_coco(json_file: str | os.PathLike, images: str | os.PathLike) -> Record
         reader = _AnnotationReader(records, categories, skeleton, flaws)
         for record in records.values():
             record["annotations"] = []
+        place = f"{path}: annotation"  # once, because it takes long
         for position, annotation in enumerate(entries(content, "annotations", path)):
-            where = f"{path}: annotation {entry_name(annotation, position)}"
+            where = f"{place} {entry_name(annotation, position)}"
             image_id, box = reader.read(annotation, where)
             records[image_id]["annotations"].append(box)
     flaws.log(str(path))
@@ -62,7 +72,7 @@ def _read_categories(content: dict[str, Any], path: Path, flaws: Flaws) -> dict[
     categories: dict[int, str] = {}
     for position, category in enumerate(entries(content, "categories", path)):
         where = f"{path}: category {entry_name(category, position)}"
-        category_id, name = fields(category, {"id": int, "name": str}, where)
+        category_id, name = fields(category, {"id": NUMBER, "name": TEXT}, where)
         if name != " ".join(name.split()):
             flaws.add("names of categories had needless spaces, which were removed", where)
             name = " ".join(name.split())
@@ -85,15 +95,16 @@ def _read_images(
     files: set[str] = set()
     for position, image in enumerate(entries(content, "images", path)):
         where = f"{path}: image {entry_name(image, position)}"
-        image_id, file_name = fields(image, {"id": (int, str), "file_name": str}, where)
+        image_id, file_name = fields(image, {"id": NUMBER_OR_TEXT, "file_name": TEXT}, where)
         # 1 and "1" would be told apart here, but hardly by other programs.
         if str(image_id) in texts:
             raise UserError(f"{where}: this id is there twice; remove one")
         texts.add(str(image_id))
         file = str(folder / file_name)
-        if os.path.normpath(file) in files:
+        whole_name = os.path.normpath(file)
+        if whole_name in files:
             flaws.add("images have the file of another image", where)
-        files.add(os.path.normpath(file))
+        files.add(whole_name)
         records[image_id] = {
             "file_name": file,
             "image_id": image_id,
@@ -113,6 +124,9 @@ def _read_size(value: Any) -> int | None:
     """A side in pixels; None if it is not known. The image itself tells its true size."""
     is_number = isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value.strip())
     return int(value) if is_number else value or None
+
+
+_FIELDS = {"image_id": NUMBER_OR_TEXT, "category_id": NUMBER, "bbox": LIST}
 
 
 class _AnnotationReader:
@@ -135,9 +149,7 @@ class _AnnotationReader:
         Returns:
             The id of the image, and the annotation in the form of `Records`.
         """
-        image_id, category_id, bbox = fields(
-            annotation, {"image_id": (int, str), "category_id": int, "bbox": list}, where
-        )
+        image_id, category_id, bbox = fields(annotation, _FIELDS, where)
         if image_id not in self.images:
             same_text = [known for known in self.images if str(known) == str(image_id)]
             remedy = f"write {same_text[0]!r} as it stands there" if same_text else "add it there"
@@ -178,7 +190,10 @@ class _AnnotationReader:
 
 
 def _truth(annotation: dict[str, Any], key: str, where: str) -> bool:
-    truth = parse_truth(annotation.get(key))
+    value = annotation.get(key)
+    if value is None or (value == 0 and type(value) is int):  # as almost always
+        return False
+    truth = parse_truth(value)
     if truth is None:
         raise UserError(f'{where}: "{key}" is {reprlib.repr(annotation[key])}; write 0 or 1')
     return truth

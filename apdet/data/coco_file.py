@@ -3,13 +3,21 @@
 import json
 import os
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from apdet.data.image_header import unreadable_file
 from apdet.errors import UserError
 
-_TYPES = {int: "a whole number", str: "a text", list: "a list", (int, str): "a number or a text"}
+# The types that a field may have, and how errors call them.
+NUMBER, TEXT, LIST, NUMBER_OR_TEXT = (int,), (str,), (list,), (int, str)
+_NAMES = {
+    NUMBER: "a whole number",
+    TEXT: "a text",
+    LIST: "a list",
+    NUMBER_OR_TEXT: "a number or a text",
+}
 
 
 def parse_file(path: Path) -> dict[str, Any]:
@@ -45,14 +53,16 @@ def entry_name(value: Any, position: int) -> str:
     return f"of id {value['id']}" if has_id else f"number {position + 1}"
 
 
-def fields(value: Any, types: dict[str, Any], where: str) -> list[Any]:
+def fields(value: Any, types: Mapping[str, tuple[type, ...]], where: str) -> list[Any]:
     """The values of some keys of an entry; a UserError if one is missing or of another type."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: {reprlib.repr(value)} is not in COCO's format; write a mapping")
+    found = []
     for key, expected in types.items():
-        found = value.get(key)
-        if not isinstance(found, expected) or isinstance(found, bool):
+        own = value.get(key)
+        if type(own) not in expected:
             raise UserError(
-                f'{where}: "{key}" is {reprlib.repr(found)}; write {_TYPES[expected]} there'
+                f'{where}: "{key}" is {reprlib.repr(own)}; write {_NAMES[expected]} there'
             )
-    return [value[key] for key in types]
+        found.append(own)
+    return found
