@@ -116,7 +116,7 @@ def changed_values(draw, content):
 def _change(draw, node, key):
     how = draw(st.sampled_from(["other", "other", "missing", "twice"]))
     if how == "other":
-        node[key] = draw(values)
+        node[key] = copy.deepcopy(draw(values))  # sampled values are shared
     elif how == "missing":
         del node[key]
     elif isinstance(node, list):
