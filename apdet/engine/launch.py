@@ -5,9 +5,11 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.synchronize import Semaphore
 from typing import Any, NoReturn
 
 from detectron2.utils import comm
@@ -109,7 +111,8 @@ def launch_processes(
         World(first + i, size, i, num_processes, host, store.port if store else port)
         for i in range(num_processes)
     ]
-    arguments = (worlds, on_cpu, timeout, main, args)
+    turn = multiprocessing.get_context("spawn").Semaphore(1)
+    arguments = (worlds, turn, on_cpu, timeout, main, args)
     with ending_on_signals() as stop:
         run = partial(start, _process, arguments, num_processes=num_processes)
         run_to_end(run, stop, first_rank=first)
@@ -139,6 +142,7 @@ def _prepare_cpu_processes(num_processes: int) -> None:
 def _process(
     local_rank: int,
     worlds: list[World],
+    turn: Semaphore,
     on_cpu: bool,
     timeout: float,
     main: Callable[..., Any],
@@ -155,7 +159,7 @@ def _process(
     # Start data-loader workers as a training of one process does: on Linux they are forked, so that
     # they share the handling of signals and the memory of the data sets.
     multiprocessing.set_start_method(None, force=True)
-    with ending_without_teardown():
+    with ending_without_teardown(), _printing_one_error(turn):
         try:
             with connected(worlds[local_rank], on_cpu=on_cpu, timeout=timeout):
                 main(*args)
@@ -164,6 +168,20 @@ def _process(
         except UserError as error:
             sys.exit(f"error: {error}")
         sys.exit(0)
+
+
+@contextmanager
+def _printing_one_error(turn: Semaphore) -> Iterator[None]:
+    """In this context, only the first process of a machine that has an error prints it.
+
+    Most errors, such as those of a config, are the same in all processes.
+    """
+    try:
+        yield
+    except SystemExit as ended:
+        if isinstance(ended.code, str) and not turn.acquire(block=False):
+            time.sleep(60)  # until the first one has printed its error, which ends this process
+        raise
 
 
 @contextmanager

@@ -262,12 +262,12 @@ def test_two_processes_train_as_one_on_the_joined_batch(config, output, monkeypa
     assert results[0].keys() == results[1].keys()
 
 
-def test_an_error_in_several_processes_is_told_without_a_traceback(config, output):
+def test_an_error_in_several_processes_is_told_once_without_a_traceback(config, output):
     command = [sys.executable, ROOT / "tools" / "train_net.py", "--config-file", config]
     command += ["--device", "cpu", "--num-processes", "2", "SOLVER.IMS_PER_BATCH", "3"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "error: SOLVER.IMS_PER_BATCH is 3, which 2 processes cannot share" in done.stderr
+    assert done.stderr.count("error: SOLVER.IMS_PER_BATCH is 3, which 2 processes cannot") == 1
     assert "Traceback" not in done.stderr
 
 
