@@ -80,7 +80,7 @@ class Checkpointer(DetectionCheckpointer):
         """
         self._strict, self._resuming, self._path = strict, resuming, path
         self._orders = {}
-        if path and "://" not in path and not os.path.isfile(path):
+        if path and "://" not in path and not os.path.exists(path):
             raise self._error(
                 "{path}: no such checkpoint; see {weights} and {save_dir} "
                 "(`apdet convert` makes a checkpoint of ImageNet weights)"

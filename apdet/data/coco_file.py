@@ -1,13 +1,12 @@
 """Reads JSON files in COCO's format, and names the place of what is not in that format."""
 
 import json
-import os
 import reprlib
 from pathlib import Path
 from typing import Any
 
-from apdet.data.image_header import unreadable_file
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 _TYPES = {int: "a whole number", str: "a text", list: "a list", (int, str): "a number or a text"}
 
@@ -18,8 +17,7 @@ def parse_file(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, cannot be read, or holds no mapping.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such JSON file; correct the path")
+    check_regular_file(path, missing="no such JSON file; correct the path")
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

@@ -13,19 +13,17 @@ from detectron2.structures import BoxMode
 
 from apdet.data.clean import in_order
 from apdet.data.flaws import Flaws
-from apdet.data.image_header import unreadable_file
 from apdet.data.truth import parse_truth
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 
 def parse_file(path: Path) -> Element:
     """Read an XML file; a UserError if it is missing, broken or harmful."""
+    missing = "no such annotation file; add it or take its id out of the split"
+    check_regular_file(path, missing=missing)
     try:
         return defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such annotation file; add it or take its id out of the split"
-        ) from error
     except OSError as error:
         raise unreadable_file(path, error) from error
     except DefusedXmlException as error:
