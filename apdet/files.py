@@ -87,11 +87,13 @@ def storage_error(error: OSError, path: str | os.PathLike) -> UserError:
 
 
 @contextmanager
-def naming_file(path: str | os.PathLike) -> Iterator[None]:
+def naming_file(path: str | os.PathLike, *, is_guess: bool = False) -> Iterator[None]:
     """In this context, turn an OSError into a UserError that names a file.
 
     Args:
         path: the file or folder that is named if the OSError names none.
+        is_guess: whether the OSError may well be of another file than ``path``. If it names none,
+            and is no error of writing such as a full disk, it then passes.
     """
     try:
         yield
@@ -99,8 +101,11 @@ def naming_file(path: str | os.PathLike) -> Iterator[None]:
         reason = _reason(error)
         if reason is None:
             raise
-        file = reason.filename if isinstance(reason.filename, str) else path
-        raise storage_error(reason, file) from error
+        if isinstance(reason.filename, str | bytes):
+            path = os.fsdecode(reason.filename)
+        elif is_guess and reason.errno not in {*_REMEDIES, *_REMEDIES_ELSEWHERE}:
+            raise
+        raise storage_error(reason, path) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -94,6 +95,25 @@ def test_an_error_that_names_its_own_file_keeps_the_name(tmp_path):
     gone = tmp_path / "gone" / "file"
     with pytest.raises(UserError, match=f"{gone}: No such file or directory"), naming_file("other"):
         gone.write_text("text")
+
+
+def test_a_name_in_bytes_is_a_name():
+    with pytest.raises(UserError, match=r"^/gone/file: No such file"), naming_file("other"):
+        open(b"/gone/file")  # noqa: SIM115
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), OSError("cannot identify x")])
+def test_a_folder_is_not_blamed_by_guess_for_an_error_of_an_unknown_file(error):
+    with (
+        pytest.raises(OSError, match=f"^{re.escape(str(error))}$"),
+        naming_file("o", is_guess=True),
+    ):
+        raise error
+    with pytest.raises(UserError, match=r"^metrics\.json: "), naming_file("metrics.json"):
+        raise error
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(UserError, match=r"^output: No space"), naming_file("output", is_guess=True):
+        raise full
 
 
 def test_an_error_that_is_not_one_of_files_blames_none():
