@@ -1,8 +1,9 @@
-"""Writes files whole, and turns a failure of the disk into an error that says what to do."""
+"""Tells regular files from others, writes files whole, and makes errors that say what to do."""
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -31,6 +32,45 @@ _REMEDIES_ELSEWHERE = {
     errno.ECONNRESET: "see why the process at the other end has ended",
 }
 
+_KINDS = {
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def check_regular_file(path: str | os.PathLike, *, missing: str = "no such file") -> None:
+    """Check that a path, or the link there, leads to a file. A pipe or a device may never end.
+
+    Args:
+        path: the file that is about to be read.
+        missing: what the error says if there is nothing.
+
+    Raises:
+        UserError: there is nothing or something else, or the path cannot be followed.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a name with the character 0
+        raise UserError(f"{os.fspath(path)}: {missing}") from error
+    except OSError as error:
+        raise unreadable_file(path, error) from error
+    if kind != stat.S_IFREG:
+        raise UserError(
+            f"{os.fspath(path)}: a {_KINDS.get(kind, 'special file')}, not a regular file; "
+            "correct the path, or put a file there"
+        )
+
+
+def unreadable_file(path: str | os.PathLike, error: OSError) -> UserError:
+    """The error of a file or folder that the operating system does not let us read."""
+    return UserError(
+        f"{os.fspath(path)}: cannot be read ({error.strerror or error}); make it readable for you, "
+        "or correct the path"
+    )
+
 
 def storage_error(error: OSError, path: str | os.PathLike) -> UserError:
     """The error of a file or folder as one line: its path, the reason, and what to do.
@@ -47,11 +87,13 @@ def storage_error(error: OSError, path: str | os.PathLike) -> UserError:
 
 
 @contextmanager
-def naming_file(path: str | os.PathLike) -> Iterator[None]:
+def naming_file(path: str | os.PathLike, *, is_guess: bool = False) -> Iterator[None]:
     """In this context, turn an OSError into a UserError that names a file.
 
     Args:
         path: the file or folder that is named if the OSError names none.
+        is_guess: whether the OSError may well be of another file than ``path``. If it names none,
+            and is no error of writing such as a full disk, it then passes.
     """
     try:
         yield
@@ -59,8 +101,11 @@ def naming_file(path: str | os.PathLike) -> Iterator[None]:
         reason = _reason(error)
         if reason is None:
             raise
-        file = reason.filename if isinstance(reason.filename, str) else path
-        raise storage_error(reason, file) from error
+        if isinstance(reason.filename, str | bytes):
+            path = os.fsdecode(reason.filename)
+        elif is_guess and reason.errno not in {*_REMEDIES, *_REMEDIES_ELSEWHERE}:
+            raise
+        raise storage_error(reason, path) from error
 
 
 @contextmanager

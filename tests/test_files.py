@@ -1,12 +1,65 @@
 import errno
+import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from apdet.checkpoint import Checkpointer
+from apdet.checkpoint.run_folder import find_checkpoint
+from apdet.checkpoint.weights_file import read_weights
+from apdet.config import read_config
+from apdet.config.yaml_file import read_yaml_file
+from apdet.data.coco import read_coco
+from apdet.data.image import read_image
+from apdet.data.image_header import image_size
 from apdet.errors import UserError
-from apdet.files import naming_file, whole_file
+from apdet.files import check_regular_file, naming_file, whole_file
+
+
+def test_what_is_no_regular_file_is_refused_by_name(tmp_path):
+    pipe, endless, port, file = (tmp_path / name for name in ("pipe", "link", "socket", "file"))
+    os.mkfifo(pipe)
+    endless.symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(port))
+    for path, kind in [
+        *((tmp_path, "folder"), (pipe, "named pipe"), (endless, "device"), (port, "socket")),
+    ]:
+        with pytest.raises(UserError, match=f"^{path}: a {kind}, not a regular file; correct"):
+            check_regular_file(path)
+    for path in (file, tmp_path / "\0"):
+        with pytest.raises(UserError, match=": gone"):
+            check_regular_file(path, missing="gone")
+    file.write_text("text")
+    (tmp_path / "good link").symlink_to(file)
+    check_regular_file(tmp_path / "good link")
+
+
+READERS = {
+    "a.pth": lambda path: Checkpointer(nn.Linear(1, 1)).load(path),
+    "a.pkl": lambda path: Checkpointer(nn.Linear(1, 1)).load(path),
+    "a.onnx": read_weights,
+    "a.safetensors": read_weights,
+    "a.yaml": read_config,
+    "a.py": read_config,
+    "b.yaml": read_yaml_file,
+    "a.json": lambda path: read_coco(path, os.path.dirname(path)),
+    "a.jpg": image_size,
+    "b.jpg": lambda path: read_image(path, "BGR"),
+    "last_checkpoint": lambda path: find_checkpoint(os.path.dirname(path)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_waits_for_the_end_of_a_pipe(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}:? .*not a regular file"):
+        READERS[name](str(tmp_path / name))
 
 
 def test_a_file_is_replaced_only_when_it_is_whole(tmp_path):
@@ -42,6 +95,25 @@ def test_an_error_that_names_its_own_file_keeps_the_name(tmp_path):
     gone = tmp_path / "gone" / "file"
     with pytest.raises(UserError, match=f"{gone}: No such file or directory"), naming_file("other"):
         gone.write_text("text")
+
+
+def test_a_name_in_bytes_is_a_name():
+    with pytest.raises(UserError, match=r"^/gone/file: No such file"), naming_file("other"):
+        open(b"/gone/file")  # noqa: SIM115
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), OSError("cannot identify x")])
+def test_a_folder_is_not_blamed_by_guess_for_an_error_of_an_unknown_file(error):
+    with (
+        pytest.raises(OSError, match=f"^{re.escape(str(error))}$"),
+        naming_file("o", is_guess=True),
+    ):
+        raise error
+    with pytest.raises(UserError, match=r"^metrics\.json: "), naming_file("metrics.json"):
+        raise error
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(UserError, match=r"^output: No space"), naming_file("output", is_guess=True):
+        raise full
 
 
 def test_an_error_that_is_not_one_of_files_blames_none():

@@ -5,6 +5,7 @@ import pickle
 from typing import Any
 
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 # A pickled dict of numpy arrays needs these names and no others.
 _ALLOWED = {
@@ -35,9 +36,12 @@ def load_array_pickle(filename: str) -> dict[str, Any]:
     Raises:
         UserError: the file is broken, or asks for anything other than arrays.
     """
+    check_regular_file(filename)
     try:
         with open(filename, "rb") as file:
             data = _ArrayUnpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise unreadable_file(filename, error) from error
     except Exception as error:  # a broken pickle may raise any exception
         reason = " ".join(str(error).split())  # on one line
         raise UserError(f"{filename}: not a pickle of weights: {reason}") from error

@@ -16,7 +16,7 @@ from apdet.checkpoint.mismatch import check_fit, check_numbers
 from apdet.checkpoint.run_folder import TAG, find_checkpoint, holds_run
 from apdet.checkpoint.training_state import NO_STATE, load_training_state
 from apdet.errors import ArgumentError
-from apdet.files import whole_file
+from apdet.files import check_regular_file, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Checkpointer(DetectionCheckpointer):
         self._strict, self._resuming, self._path = strict, resuming, path
         self._orders = {}
         if path and "://" not in path and not os.path.isfile(path):
+            if os.path.exists(path):
+                check_regular_file(path)  # says what it is
             raise self._error(
                 "{path}: no such checkpoint; see {weights} and {save_dir} "
                 "(`apdet convert` makes a checkpoint of ImageNet weights)"

@@ -60,6 +60,8 @@ def find_checkpoint(folder: str | os.PathLike) -> Path | None:
 def _tagged(folder: Path) -> tuple[Path | None, str]:
     """The file that ``last_checkpoint`` names; else None and what is wrong."""
     tag = folder / TAG
+    if tag.exists() and not tag.is_file():
+        return None, f"{tag} is not a regular file"
     try:
         name = tag.read_text().strip()
     except FileNotFoundError:

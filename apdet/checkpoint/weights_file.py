@@ -13,6 +13,7 @@ from torch import Tensor
 from apdet.checkpoint.content import check_weights
 from apdet.checkpoint.finite import find_not_finite
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -34,8 +35,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in readers:
         raise UserError(f"{path}: its name ends in none of {', '.join(readers)}")
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such file")
+    check_regular_file(path)
     return _unwrap(readers[suffix](path), path)
 
 
@@ -48,6 +48,7 @@ def read_torch(path: str) -> Any:
     Raises:
         UserError: the file is broken, or would run code.
     """
+    check_regular_file(path)
     try:
         _check_archive(path)
         with warnings.catch_warnings():
@@ -55,7 +56,7 @@ def read_torch(path: str) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise unreadable_file(path, error) from error
     except Exception as error:  # a broken file may raise any exception
         raise UserError(
             f"{path}: not a checkpoint of mere weights, or broken: {_reason(error)}; "
@@ -73,8 +74,6 @@ def read_whole(path: str) -> dict[str, Any]:
         UserError: the file is missing, truncated or damaged, would run code, holds no weights by
             the name "model", or holds a NaN or an infinity.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such file")
     data = read_torch(path)
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
         raise UserError(f"{path}: holds no weights by the name 'model'")

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         ending_on_signals(),
         errors_in_one_line(debug=args.debug),
         naming(yaml_key),
-        naming_file(args.out),
+        naming_file(args.out, is_guess=True),
     ):
         compare(args)
 

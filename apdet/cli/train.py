@@ -136,7 +136,7 @@ def _run(args: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
         allow_custom_code()
     config = read_config(args.config_file, args.opts, device=args.device)
     args.config_file, folder = config.path, config.output_dir
-    with naming(config.key_of), naming_file(folder):
+    with naming(config.key_of), naming_file(folder, is_guess=True):
         check_output_dir(folder, create=not args.dry_run)
         if args.dry_run:
             plan = _set_up_dry_run(config, args)

@@ -1,7 +1,6 @@
 """Reads and checks Python configs (Detectron2's LazyConfig), and builds their parts."""
 
 import difflib
-import os
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from apdet.config.ranges import check_lazy_ranges
 from apdet.errors import UserError
+from apdet.files import check_regular_file
 
 EXAMPLE = "configs/lazy/digits_retinanet_ap.py"
 
@@ -84,8 +84,7 @@ def load_lazy_config(filename: str, overrides: Sequence[str] = ()) -> DictConfig
 
 
 def _load(filename: str) -> DictConfig:
-    if not os.path.isfile(filename):
-        raise UserError(f"{filename}: no such config file")
+    check_regular_file(filename, missing="no such config file")
     if not filename.endswith(".py"):
         # Detectron2 also loads YAML here, by a loader that may run code.
         raise UserError(f"{filename}: not a Python config; its name must end in .py")

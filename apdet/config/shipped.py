@@ -23,7 +23,7 @@ def find_config(name: str | os.PathLike, folder: str | os.PathLike = "") -> Path
     """
     path = Path(name).expanduser()
     for candidate in (Path(folder) / path, SHIPPED_CONFIGS / path):
-        if candidate.is_file():
+        if candidate.exists():
             return candidate
     return None
 

@@ -9,6 +9,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 # Lists under these keys hold names: `no`, `010` and `1e3` in them are texts as they are written.
 _LISTS_OF_NAMES = {"classes", "WEIGHTS_CLASSES"}
@@ -36,11 +37,12 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
         UserError: the file cannot be read, is not safe YAML, gives a key twice, or has a key
             that is not a text.
     """
+    check_regular_file(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
             return yaml.load(file, _Loader)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise unreadable_file(path, error) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8; save it in UTF-8: {error.reason}") from error
     except _Fault as error:

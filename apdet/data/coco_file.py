@@ -1,14 +1,13 @@
 """Reads JSON files in COCO's format, and names the place of what is not in that format."""
 
 import json
-import os
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apdet.data.image_header import unreadable_file
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 # The types that a field may have, and how errors call them.
 NUMBER, TEXT, LIST, NUMBER_OR_TEXT = (int,), (str,), (list,), (int, str)
@@ -26,8 +25,7 @@ def parse_file(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, cannot be read, or holds no mapping.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such JSON file; correct the path")
+    check_regular_file(path, missing="no such JSON file; correct the path")
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 
-from apdet.data.image_header import unreadable_file
+from apdet.data.image_header import check_image_file
 from apdet.data.records import Records
 from apdet.errors import UserError
+from apdet.files import unreadable_file
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +87,8 @@ def _grouped(
 
 
 def _size(file: str) -> int:
-    try:
-        return os.path.getsize(file)
-    except OSError as error:
-        raise UserError(
-            f"{file}: no such image ({error}); add it or remove it from the data set"
-        ) from error
+    check_image_file(file)
+    return os.path.getsize(file)
 
 
 def _digest(file: str, num_bytes: int) -> bytes:

@@ -1,6 +1,7 @@
 """Reads an image file of any depth as pixels of 8 bits."""
 
 import logging
+import os
 from typing import BinaryIO
 
 import cv2
@@ -11,7 +12,7 @@ from detectron2.utils.logger import log_first_n
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from apdet.data.image_header import IMAGE_ERRORS, unreadable
+from apdet.data.image_header import IMAGE_ERRORS, check_image_file, unreadable
 from apdet.errors import UserError
 
 # Number of channels of each image format. Pillow's names, and those that Detectron2 adds.
@@ -48,6 +49,8 @@ def read_image(file_name: str, image_format: str, *, bits: int | None = None) ->
         UserError: the file is missing or broken; its pixels have no known range; or they are so
             dark that the file seems to use fewer than 16 bits, and ``bits`` is None.
     """
+    if os.path.exists(file_name):  # else it may be an address that Detectron2 knows
+        check_image_file(file_name)
     try:
         with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
             if getattr(image, "is_animated", False) and image.format not in _STILL:

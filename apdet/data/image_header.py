@@ -1,13 +1,12 @@
 """Reads the size of an image from the header of its file."""
 
-import os
-import stat
 import struct
 
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 # The errors that Pillow raises on a file that is not an image, or is truncated.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -22,7 +21,7 @@ def image_size(file_name: str) -> tuple[int, int]:
     Raises:
         UserError: the file is missing or is not an image.
     """
-    _check_is_file(file_name)
+    check_image_file(file_name)
     try:
         with Image.open(file_name) as image:
             width, height = image.size
@@ -34,15 +33,9 @@ def image_size(file_name: str) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def _check_is_file(file_name: str) -> None:
-    try:
-        is_file = stat.S_ISREG(os.stat(file_name).st_mode)
-    except PermissionError as error:
-        raise unreadable_file(file_name, error) from error
-    except (OSError, ValueError):  # such as a loop of links, or a name with the character 0
-        is_file = False
-    if not is_file:
-        raise UserError(f"{file_name}: no such image; add it or remove it from the data set")
+def check_image_file(file_name: str) -> None:
+    """Check that an image is a regular file; a UserError if it is not."""
+    check_regular_file(file_name, missing="no such image; add it or remove it from the data set")
 
 
 def unreadable(file_name: str, error: Exception) -> UserError:
@@ -55,14 +48,6 @@ def unreadable(file_name: str, error: Exception) -> UserError:
     return UserError(
         f"{file_name}: not a readable image ({error}); replace it{depth} or remove it from the "
         "data set"
-    )
-
-
-def unreadable_file(path: str | os.PathLike, error: OSError) -> UserError:
-    """Make the error for a file or folder that the operating system does not let us read."""
-    return UserError(
-        f"{os.fspath(path)}: cannot be read ({error.strerror or error}); make it readable for you, "
-        "or correct the path"
     )
 
 

@@ -3,6 +3,7 @@
 import math
 import reprlib
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -13,19 +14,17 @@ from detectron2.structures import BoxMode
 
 from apdet.data.clean import in_order
 from apdet.data.flaws import Flaws
-from apdet.data.image_header import unreadable_file
 from apdet.data.truth import parse_truth
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 
 def parse_file(path: Path) -> Element:
     """Read an XML file; a UserError if it is missing, broken or harmful."""
+    missing = "no such annotation file; add it or take its id out of the split"
+    check_regular_file(path, missing=missing)
     try:
         return defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such annotation file; add it or take its id out of the split"
-        ) from error
     except OSError as error:
         raise unreadable_file(path, error) from error
     except DefusedXmlException as error:
@@ -56,13 +55,11 @@ def read_objects(root: Element, path: Path, flaws: Flaws) -> list[dict[str, Any]
         UserError: the file is not in VOC's format.
     """
     objects = root.findall("object")
-    is_voc = len(list(root.iter("object"))) == len(objects)
-    if not objects:
-        tags = {element.tag.rpartition("}")[2].casefold() for element in root.iter()}
-        is_voc = root.tag == "annotation" and "object" not in tags
-    if not is_voc:
+    num_objects = sum(_plain(element.tag) == "object" for element in root.iter())
+    if num_objects != len(objects) or not (objects or root.tag == "annotation"):
         raise UserError(
-            f"{path}: not in VOC's format; write <annotation> with each <object> directly in it"
+            f"{path}: not in VOC's format; write <annotation> with each <object> directly in it, "
+            "in small letters"
         )
     return [_read_object(element, path, flaws) for element in objects]
 
@@ -90,10 +87,18 @@ def _read_object(element: Element, path: Path, flaws: Flaws) -> dict[str, Any]:
 
 def _find(element: Element, tag: str, path: Path) -> Element | None:
     """The only child with a tag; None if there is none."""
-    children = element.findall(tag)
+    children = [child for child in element if _plain(child.tag) == tag]
     if len(children) > 1:
         raise UserError(f"{path}: <{element.tag}> has more than one <{tag}>; write one")
+    if children and children[0].tag != tag:
+        raise UserError(f"{path}: VOC's format has no <{children[0].tag}>; write <{tag}>")
     return children[0] if children else None
+
+
+@lru_cache(maxsize=1024)
+def _plain(tag: str) -> str:
+    """A tag in small letters and without its namespace, which may be one of VOC's by mistake."""
+    return tag.rpartition("}")[2].casefold()
 
 
 def _text(element: Element, tag: str, path: Path) -> str:

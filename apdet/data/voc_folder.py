@@ -6,9 +6,9 @@ from collections.abc import Container
 from pathlib import Path
 
 from apdet.data.flaws import Flaws
-from apdet.data.image_header import unreadable_file
 from apdet.data.records import natural_sorted
 from apdet.errors import UserError
+from apdet.files import check_regular_file, unreadable_file
 
 # In the order of preference, if several files have the same stem.
 _IMAGE_SUFFIXES = (
@@ -30,6 +30,8 @@ def split_ids(root: str | os.PathLike, split: str) -> list[str]:
     """
     root = Path(root)
     path = root / "ImageSets" / "Main" / f"{split}.txt"
+    if path.exists():
+        check_regular_file(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:

@@ -1,7 +1,7 @@
 """Checks, before a training or an evaluation, that there will be results."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog
@@ -57,19 +57,20 @@ def _check_objects(plan: TrainingPlan, name: str) -> None:
     dataset_dicts = DatasetCatalog.get(name)
     counts = {image["file_name"]: _count_objects(image) for image in dataset_dicts}
     if not any(counts.values()):
+        images = f"{len(counts)} images{_ignored_boxes(dataset_dicts)}"
         if name in {val_set.name for val_set in plan.val_sets}:
             raise UserError(
-                f"the validation set {name!r} has no object to detect in its {len(counts)} images, "
-                "so it cannot choose the best checkpoint; annotate it, or correct its paths"
+                f"the validation set {name!r} has no object to detect in its {images}, so it "
+                "cannot choose the best checkpoint; annotate it, or correct its paths"
             )
         if not is_declared_unannotated(name, dataset_dicts):
             raise ArgumentError(
                 "register",
-                "the test set {name!r} has no object to detect in its {num} images, so there is "
+                "the test set {name!r} has no object to detect in its {images}, so there is "
                 "nothing to measure; annotate it, correct its paths, or declare `annotated: false` "
                 "in its entry of {entries} to only write predictions",
                 name=name,
-                num=len(counts),
+                images=images,
             )
     limit = plan.tasks.detections_per_image
     if crowded := [file for file, count in counts.items() if count > limit]:
@@ -78,6 +79,12 @@ def _check_objects(plan: TrainingPlan, name: str) -> None:
             f"{name}: {len(crowded)} images have more than {limit} objects, first {crowded[0]}. "
             f"Not all of them can be found: {key} is {limit}"
         )
+
+
+def _ignored_boxes(dataset_dicts: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many boxes there are, in images of which no box is an object to detect."""
+    count = sum(len(image.get("annotations", ())) for image in dataset_dicts)
+    return f" ({count} boxes are difficult or crowds, which do not count)" if count else ""
 
 
 def _count_objects(image: Mapping[str, Any]) -> int:

@@ -19,6 +19,8 @@ from apdet.errors import ArgumentError
 
 logger = logging.getLogger(__name__)
 
+LOCK = "lock"  # the file in the output folder that its training has locked
+
 
 def check_output_dir(folder: str, *, create: bool) -> None:
     """Check that a folder is writable.
@@ -61,7 +63,7 @@ def check_output_dir(folder: str, *, create: bool) -> None:
 def owning(folder: str, *, may_hold_a_run: bool) -> Iterator[bool]:
     """In this context, this training is the only one that writes to a folder.
 
-    The main process holds a lock on the file ``lock``, which the operating system releases when the
+    The main process holds a lock on the file `LOCK`, which the operating system releases when the
     process dies. It also removes the files that a killed training left incomplete. All processes of
     the training must enter.
 
@@ -78,7 +80,7 @@ def owning(folder: str, *, may_hold_a_run: bool) -> Iterator[bool]:
     """
     lock, problem, goes_on, restarted = None, "", may_hold_a_run, is_restart()
     if comm.is_main_process():
-        lock, problem = _acquire(os.path.join(folder, "lock"))
+        lock, problem = _acquire(os.path.join(folder, LOCK))
         if lock is not None:
             goes_on = goes_on or (restarted and _is_signed(lock))
             if not goes_on and holds_run(folder):

@@ -20,6 +20,7 @@ from apdet.config.yaml_plan import plan_from_yaml
 from apdet.engine.checkpointing import PeriodicCheckpointer
 from apdet.engine.evaluation import report
 from apdet.engine.evaluation_check import check_evaluation, log_validation
+from apdet.engine.folder_guard import FolderGuard
 from apdet.engine.hooks import build_hooks
 from apdet.engine.learning_rate import LRScheduler, build_scheduler
 from apdet.engine.loop import run_loop
@@ -156,6 +157,9 @@ class Trainer(TrainerBase):
         logger.info("Training is done.")
         with self.plan.naming_keys():
             report(self.plan, self.results)
+        for hook in self._hooks:
+            if isinstance(hook, FolderGuard):
+                hook.check()  # the report, too, makes the folder anew
         return self.results
 
     def run_step(self) -> None:

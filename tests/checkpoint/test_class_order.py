@@ -30,6 +30,8 @@ SMALL = """MODEL.DEVICE cpu MODEL.FPN.OUT_CHANNELS 32 MODEL.RESNETS.WIDTH_PER_GR
     MODEL.RETINANET.TOPK_CANDIDATES_TEST 10000 MODEL.ROI_HEADS.NUM_CLASSES 4
     MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0 MODEL.ROI_HEADS.NMS_THRESH_TEST 1.0
     MODEL.RPN.POST_NMS_TOPK_TEST 50 TEST.DETECTIONS_PER_IMAGE 10000"""
+KEYPOINTS = """MODEL.KEYPOINT_ON True MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS 2
+    MODEL.RPN.POST_NMS_TOPK_TEST 8 MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS (8,)"""
 CASCADE = "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True MODEL.ROI_HEADS.NAME "
 # {name: config and options}. The last ones are Detectron2's own.
 DETECTORS = {
@@ -38,11 +40,16 @@ DETECTORS = {
     "ssd": ("ssd_ap", ""),
     "fcos": ("fcos_ap", ""),
     "mask r-cnn": ("faster_rcnn_ap", "MODEL.MASK_ON True"),
+    "keypoint r-cnn": ("faster_rcnn_ap", KEYPOINTS),
     "faster r-cnn with a background": ("faster_rcnn_ap", "MODEL.CLS_LOSS.NAME ohem_loss"),
     "cascade": ("faster_rcnn_ap", f"{CASCADE} RankingCascadeROIHeads"),
     "Detectron2's mask r-cnn": (
         "faster_rcnn_ap",
         "MODEL.ROI_HEADS.NAME StandardROIHeads MODEL.MASK_ON True",
+    ),
+    "Detectron2's keypoint r-cnn": (
+        "faster_rcnn_ap",
+        f"MODEL.ROI_HEADS.NAME StandardROIHeads {KEYPOINTS}",
     ),
     "Detectron2's cascade": ("faster_rcnn_ap", f"{CASCADE} CascadeROIHeads"),
     "Detectron2's retinanet": ("retinanet_ap", "MODEL.META_ARCHITECTURE RetinaNet"),
@@ -63,7 +70,7 @@ def build(name, seed):
 
 @torch.no_grad()
 def detections(model, classes):
-    """{class: scores, boxes and masks} of an image."""
+    """{class: scores, boxes, masks and keypoints} of an image."""
     torch.manual_seed(5)
     (output,) = model([{"image": torch.rand(3, 64, 64) * 255}])
     found = output["instances"]
@@ -71,6 +78,8 @@ def detections(model, classes):
     parts = [found.scores[:, None], found.pred_boxes.tensor]
     if found.has("pred_masks"):
         parts.append(found.pred_masks.flatten(1).float().mean(1, keepdim=True))
+    if found.has("pred_keypoints"):
+        parts.append(found.pred_keypoints.flatten(1))
     rows = torch.cat(parts, dim=1)
     return {name: rows[found.pred_classes == k] for k, name in enumerate(classes)}
 

@@ -138,6 +138,13 @@ def test_one_line_tells_the_sizes_and_the_classes_that_a_part_lacks(folder, capl
     assert [part.class_names for part in parts] == [records.class_names] * 2
 
 
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    records = Records([{"file_name": str(tmp_path / "a.png")}] * 2, [], None)
+    with pytest.raises(UserError, match=r"a\.png: a named pipe, not a regular file"):
+        divide(records, ["train", "val"], folder=str(tmp_path), fraction=0.5)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     files = [tmp_path / name for name in ("a.png", "b.png")]
     for file in files:

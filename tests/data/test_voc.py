@@ -1,5 +1,7 @@
+import os
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from detectron2.data.datasets.pascal_voc import load_voc_instances
@@ -343,6 +345,9 @@ OBJECT = "<object><name>cat</name></object>"
         '<annotation xmlns="https://example.org">' + OBJECT + "</annotation>",
         f"<annotation><objects>{OBJECT}</objects></annotation>",
         f"<ANNOTATION>{OBJECT.upper()}</ANNOTATION>",
+        f"<annotation>{OBJECT}{OBJECT.replace('object', 'Object')}</annotation>",
+        f"<annotation>{OBJECT}<objects>{OBJECT.upper()}</objects></annotation>",
+        f'<annotation>{OBJECT}<x:object xmlns:x="https://example.org"/></annotation>',
     ],
 )
 def test_an_object_where_voc_has_none_is_not_overlooked(voc, content):
@@ -350,6 +355,32 @@ def test_an_object_where_voc_has_none_is_not_overlooked(voc, content):
     (voc.xml / "a.xml").write_text(content)
     with pytest.raises(UserError, match=r"a\.xml: not in VOC's format; write <annotation>"):
         load(voc)
+
+
+@pytest.mark.parametrize(
+    "tag", ["name", "difficult", "bndbox", "xmin", "ymax", "size", "width", "height"]
+)
+@pytest.mark.parametrize("respell", [str.title, str.upper, "{{https://example.org}}{}".format])
+def test_a_tag_in_other_letters_is_not_overlooked(voc, tag, respell):
+    voc.add("a", [("cat", 1, 1, 9, 9, 1)])
+    tree = ElementTree.parse(voc.xml / "a.xml")
+    next(tree.iter(tag)).tag = respell(tag)
+    tree.write(voc.xml / "a.xml")
+    found = re.escape(respell(tag))
+    with pytest.raises(UserError, match=rf"a\.xml: VOC's format has no <{found}>; write <{tag}>"):
+        load(voc)
+
+
+def test_a_pipe_is_not_read(voc):
+    voc.add("a").add("b").split("train", "a")
+    for path in (voc.xml / "a.xml", voc.splits / "train.txt", voc.images / "b.jpg"):
+        path.rename(path.with_suffix(".real"))
+        os.mkfifo(path)
+        with pytest.raises(UserError, match=f"{path.name}: a named pipe, not a regular file"):
+            load(voc, ids=[*split_ids(voc.root, "train"), "b"])
+        path.unlink()
+        path.symlink_to(path.with_suffix(".real"))
+    assert len(load(voc, ids=["a", "b"])) == 2
 
 
 def test_an_unknown_class_is_named_with_the_remedy(voc):

@@ -13,13 +13,17 @@ def folder(tmp_path):
     return path
 
 
-@pytest.fixture
-def guard(folder):
+def guard_of(folder):
     hook = FolderGuard(str(folder))
     hook.trainer = SimpleNamespace(iter=6, max_iter=6)
     hook.before_train()
     hook.after_step()
     return hook
+
+
+@pytest.fixture
+def guard(folder):
+    return guard_of(folder)
 
 
 @pytest.mark.parametrize("is_made_anew", [False, True])
@@ -36,6 +40,23 @@ def test_a_removed_folder_ends_the_training(guard, folder, is_made_anew):
 def test_a_folder_that_was_moved_there_and_back_is_the_same(guard, folder, tmp_path):
     folder.rename(tmp_path / "elsewhere").rename(folder)
     guard.after_step()
+
+
+@pytest.mark.parametrize("name", ["lock", "log.txt"])
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_folder_that_is_being_removed_ends_the_training(folder, name, is_made_anew):
+    for file in ("lock", "log.txt", "metrics.json"):
+        (folder / file).touch()
+    guard = guard_of(folder)
+    (folder / "metrics.json").unlink()  # nothing depends on it
+    guard.after_step()
+    (folder / name).unlink()
+    if is_made_anew:
+        (folder / name).touch()
+    message = rf"^{folder}: it was removed in part: {name} is gone; restore the folder"
+    for check in (guard.after_step, guard.after_train, guard.check):
+        with pytest.raises(UserError, match=message):
+            check()
 
 
 def test_after_another_error_there_is_no_second_one(guard, folder):

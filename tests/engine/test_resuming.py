@@ -1,5 +1,6 @@
 """A training that ends anywhere goes on as if it had not ended."""
 
+import os
 import shutil
 import signal
 
@@ -303,6 +304,18 @@ def test_a_signal_ends_an_evaluation_at_once_with_a_checkpoint(
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000003.pth"
     train("run", "SOLVER.CHECKPOINT_PERIOD", 100, resume=True)
     assert_same_bits(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_training_whose_folder_is_removed_before_the_report_does_not_end_well(
+    train, evaluations, monkeypatch
+):
+    def report_elsewhere(plan, results):
+        shutil.rmtree(plan.output_dir)
+        os.mkdir(plan.output_dir)  # as the report does
+
+    monkeypatch.setattr("apdet.engine.trainer.report", report_elsewhere)
+    with pytest.raises(UserError, match=r"/run: it was removed; restore the folder"):
+        train("run", "SOLVER.MAX_ITER", 1, "TEST.EVAL_PERIOD", 0)
 
 
 def test_a_folder_that_is_removed_before_an_evaluation_is_not_made_anew(
