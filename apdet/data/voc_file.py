@@ -55,8 +55,10 @@ def read_objects(root: Element, path: Path, flaws: Flaws) -> list[dict[str, Any]
         UserError: the file is not in VOC's format.
     """
     objects = root.findall("object")
-    num_objects = sum(_plain(element.tag) == "object" for element in root.iter())
-    if num_objects != len(objects) or not (objects or root.tag == "annotation"):
+    tags = {element.tag for element in root.iter()}
+    is_elsewhere = len(list(root.iter("object"))) != len(objects)
+    is_respelled = any(tag != "object" and _plain(tag) == "object" for tag in tags)
+    if is_elsewhere or is_respelled or not (objects or root.tag == "annotation"):
         raise UserError(
             f"{path}: not in VOC's format; write <annotation> with each <object> directly in it, "
             "in small letters"
@@ -87,12 +89,15 @@ def _read_object(element: Element, path: Path, flaws: Flaws) -> dict[str, Any]:
 
 def _find(element: Element, tag: str, path: Path) -> Element | None:
     """The only child with a tag; None if there is none."""
-    children = [child for child in element if _plain(child.tag) == tag]
+    children = element.findall(tag)
     if len(children) > 1:
         raise UserError(f"{path}: <{element.tag}> has more than one <{tag}>; write one")
-    if children and children[0].tag != tag:
-        raise UserError(f"{path}: VOC's format has no <{children[0].tag}>; write <{tag}>")
-    return children[0] if children else None
+    if children:
+        return children[0]
+    for child in element:
+        if _plain(child.tag) == tag:
+            raise UserError(f"{path}: VOC's format has no <{child.tag}>; write <{tag}>")
+    return None
 
 
 @lru_cache(maxsize=1024)

@@ -16,7 +16,7 @@ class FolderGuard(HookBase):
     An evaluation makes the folder anew, and the training would go on without its checkpoints. So
     one such hook comes before the evaluations, and one after them. A command that removes the
     folder file by file may fail in the end, since the training writes a file meanwhile. So the lock
-    and the log must stay, too, if they are there when the training begins.
+    must stay, too, if it is there when the training begins.
     """
 
     def __init__(self, folder: str):
@@ -28,7 +28,7 @@ class FolderGuard(HookBase):
         self.folder = folder
 
     def before_train(self) -> None:
-        paths = [self.folder, *(os.path.join(self.folder, name) for name in (LOCK, "log.txt"))]
+        paths = [self.folder, os.path.join(self.folder, LOCK)]
         # As long as they are open, nothing new is mistaken for them.
         self._descriptors = {p: os.open(p, os.O_RDONLY) for p in paths if os.path.exists(p)}
         for descriptor in self._descriptors.values():

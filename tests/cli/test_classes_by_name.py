@@ -38,6 +38,9 @@ DETECTORS = {
     "ssd in Python": ("digits_ssd_ap.py", "model.num_classes"),
     "cascade in Python": ("digits_cascade_rcnn_ap.py", "model.roi_heads.num_classes"),
 }
+# A softmax sums over the classes in their order, and rounds. Detections of almost the same score
+# then change places, which changes an AP a little.
+OF_A_SOFTMAX = ("retinanet with a background", "Detectron2's faster", "Detectron2's cascade")
 # Parts of the names of weights whose rows are classes.
 CLASS_LAYERS = ("cls_score", "box_predictor", "mask_head.predictor")
 
@@ -65,6 +68,7 @@ class Detector:
 
     def __init__(self, name, digits, folder):
         self.config, self.options = DETECTORS[name]
+        self.tolerance = 0.02 if name in OF_A_SOFTMAX else 1e-9
         self.is_python = self.config.endswith(".py")
         self.digits, self.folder = digits, folder
 
@@ -134,9 +138,8 @@ def test_a_checkpoint_is_evaluated_resumed_and_fine_tuned_by_the_names_of_its_cl
     weights, results = tmp_path / "run" / "model_final.pth", results_in(tmp_path / "run")
 
     detector("evaluated", REORDERED, "--eval-only", weights=weights)
-    # A sum over classes is rounded in their order, so detections of almost the same score may
-    # change places. That hardly changes an AP.
-    assert results_in(tmp_path / "evaluated") == pytest.approx(results, rel=0.02)
+    found = results_in(tmp_path / "evaluated")
+    assert found == pytest.approx(results, rel=detector.tolerance)
 
     # As if it had been interrupted before the last step.
     shutil.copytree(tmp_path / "run", tmp_path / "resumed")
