@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import sys
 
 from apdet import __version__
+from apdet.platforms import require_posix
 from apdet.signals import ending_on_signals
 
 # {module of a subcommand: its help}. A module is imported only when its subcommand is called.
@@ -40,6 +42,13 @@ def run_command(
         argv: its arguments; None: those of the process.
         prog: the name of the program in its help; None: that of the process.
         options: further arguments of its function ``main``.
+
+    Raises:
+        SystemExit: the command failed, or this is Windows.
     """
+    try:
+        require_posix()
+    except ImportError as error:
+        sys.exit(f"error: {error}")
     with ending_on_signals():
         importlib.import_module(f"apdet.cli.{name}").main(argv, prog=prog, **options)
