@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import os
 import sys
+import warnings
 
 from apdet import __version__
 from apdet.platforms import require_posix
@@ -14,6 +16,13 @@ COMMANDS = {
     "compare": "train a detector with several losses or settings, and compare them",
     "convert": "convert ImageNet weights of torchvision, timm or Keras",
 }
+
+# How warnings of torch begin about calls of Detectron2, fvcore and apdet, which no user can mend.
+_TO_HIDE = (
+    "torch.meshgrid",
+    "`torch.jit.script` is deprecated",
+    "`broadcast_buffers` is deprecated",  # the new argument is not in all versions of torch
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,5 +59,15 @@ def run_command(
         require_posix()
     except ImportError as error:
         sys.exit(f"error: {error}")
+    _hide_warnings_of_torch()
     with ending_on_signals():
         importlib.import_module(f"apdet.cli.{name}").main(argv, prog=prog, **options)
+
+
+def _hide_warnings_of_torch() -> None:
+    """Hide what `_TO_HIDE` lists, in this process and in those that it starts."""
+    for message in _TO_HIDE:
+        warnings.filterwarnings("ignore", message)
+    given = os.environ.get("PYTHONWARNINGS")
+    filters = [f"ignore:{message}" for message in _TO_HIDE]
+    os.environ["PYTHONWARNINGS"] = ",".join([given, *filters] if given else filters)
