@@ -1,3 +1,4 @@
+import os
 import signal
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def config(digits, tmp_path):
 @pytest.fixture
 def output(tmp_path):
     return tmp_path / "output"
+
+
+@pytest.fixture
+def full_file():
+    """A file that cannot be written to, because the disk is full; macOS does not have one."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    return "/dev/full"
 
 
 def exit_message(call, *arguments):
