@@ -24,10 +24,12 @@ def run(code, *arguments):
     ["train_net.py", "lazyconfig_train_net.py", "compare_losses.py", "convert_weights.py"],
 )
 def test_on_windows_a_command_ends_with_one_line_that_says_what_to_do(script):
-    code = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
+    # Python's own modules are those of this system.
+    libraries = "import argparse, runpy, shutil\n"
     # Windows may have neither torch nor Detectron2.
     hide_more = "sys.modules |= dict.fromkeys(['torch', 'detectron2'])\n"
-    done = run(HIDE + hide_more + BE_WINDOWS + code, ROOT / "tools" / script)
+    code = "runpy.run_path(sys.argv[1], run_name='__main__')"
+    done = run(libraries + HIDE + hide_more + BE_WINDOWS + code, ROOT / "tools" / script)
     assert (done.returncode, done.stderr) == (1, f"error: {LINE}\n")
 
 
