@@ -1,8 +1,11 @@
+import logging
+import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.utils.logger import setup_logger
 
 from apdet.config import load_config
 from apdet.data.digits import CLASSES, write_digits
@@ -24,6 +27,16 @@ def pytest_collection_modifyitems(items):
 def seeded():
     """Every test draws the same random numbers, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """Every test sets up its log anew. That of an earlier test writes to a terminal now closed."""
+    setup_logger.cache_clear()
+    for name in ("apdet", "detectron2", "fvcore"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 @pytest.fixture
@@ -82,6 +95,14 @@ def config(digits, tmp_path):
 @pytest.fixture
 def output(tmp_path):
     return tmp_path / "output"
+
+
+@pytest.fixture
+def full_file():
+    """A file that cannot be written to, because the disk is full; macOS does not have one."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    return "/dev/full"
 
 
 def exit_message(call, *arguments):

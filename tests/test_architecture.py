@@ -20,7 +20,7 @@ FLOORS = [
 ]
 # All may import these, which import nothing else of apdet. `compat` serves the names of earlier
 # versions, and imports their modules only when a user asks for them.
-GROUND = {"__init__", "compat", "errors", "files", "signals", "text"}
+GROUND = {"__init__", "compat", "errors", "files", "platforms", "signals", "text"}
 
 
 @cache

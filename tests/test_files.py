@@ -82,10 +82,9 @@ def test_a_file_is_replaced_only_when_it_is_whole(tmp_path):
     assert [other.name for other in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_full_disk_is_an_error_that_names_the_file_and_the_remedy():
-    full = Path("/dev/full")
+def test_a_full_disk_is_an_error_that_names_the_file_and_the_remedy(full_file):
     with pytest.raises(UserError) as caught, naming_file("metrics.json"):
-        full.write_text("text")
+        Path(full_file).write_text("text")
     message = str(caught.value)
     assert message.startswith("metrics.json: No space left on device; free space, then call again")
     assert "\n" not in message

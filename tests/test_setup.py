@@ -34,6 +34,17 @@ def test_an_old_or_missing_python_is_named_with_the_remedy(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
+def test_on_windows_it_says_what_to_do_and_makes_nothing(tmp_path):
+    uname = tmp_path / "uname"
+    uname.write_text("#!/bin/sh\necho MINGW64_NT-10.0-22631\n")
+    uname.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = setup_env(PATH=path, APDET_VENV=str(tmp_path / "venv"))
+    assert done.returncode == 1
+    assert done.stderr.endswith("what to do: on Windows, use WSL 2\n")
+    assert not (tmp_path / "venv").exists()
+
+
 def test_an_environment_that_is_ready_is_left_as_it_is_also_beside_compiled_files(tmp_path):
     root, venv = tmp_path / "clone", tmp_path / "venv"
     sources = ["setup.py", "constraints.txt", "tools/setup_env.sh"]

@@ -8,14 +8,14 @@ python tools/benchmark_data.py --classes 5000 --images 5000
 
 The images are links to a few small files, so they need little disk space. The step "parsing" only
 parses the annotation files, so no program takes less. The seconds of CPU are also given as ratios
-to this step, because ratios depend less on the machine.
+to this step, because ratios depend less on the machine. This needs Linux.
 """
 
 import argparse
 import gc
 import json
 import os
-import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -133,7 +133,7 @@ class Meter:
     @contextmanager
     def measuring(self, step: str) -> Iterator[None]:
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory; this needs Linux
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory
         start, cpu_start = time.perf_counter(), _cpu_seconds()
         yield
         row = {"step": step, "seconds": time.perf_counter() - start}
@@ -145,6 +145,8 @@ class Meter:
 
 def _cpu_seconds() -> float:
     """Seconds of CPU of this process and of the processes that it started and that ended."""
+    import resource  # not at the top, because Windows does not have it
+
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -207,6 +209,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if sys.platform != "linux":
+        sys.exit("error: only Linux tells the peak memory of a step; run this benchmark there")
     with tempfile.TemporaryDirectory() as scratch:
         entry = Folder(Path(scratch), args).write()
         rows = measure(entry)

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -171,8 +172,13 @@ class Meter:
         self.run()
         return time.perf_counter() - start
 
-    def peak_bytes(self) -> int:
-        """Run the loss, and return the memory that it needs in addition, with the gradient."""
+    def peak_bytes(self) -> int | None:
+        """Run the loss, and return the memory that it needs in addition, with the gradient.
+
+        None: it cannot be measured, as on the CPU of another system than Linux.
+        """
+        if self.logits.device.type != "cuda" and sys.platform != "linux":
+            return None
         self.logits.grad = None
         before = reset_peak(self.logits.device)
         self.run()

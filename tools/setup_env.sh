@@ -17,6 +17,10 @@ fail() {
     exit 1
 }
 
+case "$(uname -s)" in
+    MINGW* | MSYS* | CYGWIN*) fail "apdet runs on Linux and macOS" "on Windows, use WSL 2" ;;
+esac
+
 is_supported() { # is_supported INTERPRETER: whether it runs and is Python 3.11 or newer
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }

@@ -2,8 +2,12 @@
 
 import argparse
 import importlib
+import os
+import sys
+import warnings
 
 from apdet import __version__
+from apdet.platforms import require_posix
 from apdet.signals import ending_on_signals
 
 # {module of a subcommand: its help}. A module is imported only when its subcommand is called.
@@ -12,6 +16,13 @@ COMMANDS = {
     "compare": "train a detector with several losses or settings, and compare them",
     "convert": "convert ImageNet weights of torchvision, timm or Keras",
 }
+
+# How warnings of torch begin about calls of Detectron2, fvcore and apdet, which no user can mend.
+_TO_HIDE = (
+    "torch.meshgrid",
+    "`torch.jit.script` is deprecated",
+    "`broadcast_buffers` is deprecated",  # the new argument is not in all versions of torch
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,6 +51,23 @@ def run_command(
         argv: its arguments; None: those of the process.
         prog: the name of the program in its help; None: that of the process.
         options: further arguments of its function ``main``.
+
+    Raises:
+        SystemExit: the command failed, or this is Windows.
     """
+    try:
+        require_posix()
+    except ImportError as error:
+        sys.exit(f"error: {error}")
+    _hide_warnings_of_torch()
     with ending_on_signals():
         importlib.import_module(f"apdet.cli.{name}").main(argv, prog=prog, **options)
+
+
+def _hide_warnings_of_torch() -> None:
+    """Hide what `_TO_HIDE` lists, in this process and in those that it starts."""
+    for message in _TO_HIDE:
+        warnings.filterwarnings("ignore", message)
+    given = os.environ.get("PYTHONWARNINGS")
+    filters = [f"ignore:{message}" for message in _TO_HIDE]
+    os.environ["PYTHONWARNINGS"] = ",".join([given, *filters] if given else filters)

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import sys
-import warnings
 from typing import Any
 
 import torch
@@ -120,8 +119,6 @@ def _dry_run_in_one_process(args: argparse.Namespace, world: World | None) -> No
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, evaluate or check in this process, as the arguments say."""
-    # Detectron2 calls meshgrid in a deprecated way.
-    warnings.filterwarnings("ignore", message="torch.meshgrid")
     with ending_rank_on_signals() as stop, errors_in_one_line(debug=args.debug):
         return _run(args, stop)
 

@@ -11,6 +11,7 @@ import torch
 from detectron2.data.samplers import TrainingSampler
 from torch.utils.data import Dataset, get_worker_info
 
+from apdet.data.worker_errors import report_unsent_batches
 from apdet.signals import obey_main_process_alone
 
 
@@ -59,6 +60,7 @@ class ResumableSampler(TrainingSampler):
 def _prepare_worker() -> None:
     """Called for each image: Detectron2's loader takes no function that prepares its workers."""
     obey_main_process_alone()
+    report_unsent_batches()  # a worker that was not forked, as on macOS, inherits nothing
 
 
 class StreamDataset(Dataset):

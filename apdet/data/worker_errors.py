@@ -22,8 +22,8 @@ _DEAD = re.compile(r"DataLoader worker \(pid.*", re.DOTALL)
 def errors_of_workers(stop: StopRequest | None = None) -> Iterator[None]:
     """In this context, an error of a data-loader worker that the user can mend has one line.
 
-    torch adds the traceback of the worker to the message. And it would wait for ever for a batch
-    that a worker cannot send. Workers must start in this context.
+    torch adds the traceback of the worker to the message. Workers must start in this context, so
+    that forked ones inherit `report_unsent_batches`.
 
     Args:
         stop: whether a signal asked this process to end. The same signal may kill a worker.
@@ -32,7 +32,7 @@ def errors_of_workers(stop: StopRequest | None = None) -> Iterator[None]:
         UserError: a worker cannot read an image, or something killed it.
         Stopped: a worker died after a signal.
     """
-    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+    report_unsent_batches()
     try:
         yield
     except (UserError, OSError) as error:
@@ -55,6 +55,14 @@ def errors_of_workers(stop: StopRequest | None = None) -> Iterator[None]:
         ) from error
     finally:
         Queue._on_queue_feeder_error = staticmethod(_print_error)  # type: ignore[attr-defined]
+
+
+def report_unsent_batches() -> None:
+    """In a data-loader worker, make a batch that it cannot send an error of the main process.
+
+    torch would print the error, and wait for the batch for ever.
+    """
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
 
 
 def _send_error(queue: Queue, error: Exception, item: Any) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -87,14 +88,16 @@ def test_a_long_message_is_cut_in_the_middle():
 
 
 @pytest.mark.parametrize("error", ["No space left on device", "Broken pipe"])
-def test_a_terminal_that_cannot_be_written_to_does_not_end_a_training(config, output, error):
+def test_a_terminal_that_cannot_be_written_to_does_not_end_a_training(
+    config, output, error, full_file
+):
     command = [sys.executable, ROOT / "tools" / "train_net.py", "--config-file", config]
     if error == "Broken pipe":
         reader, writer = os.pipe()
         os.close(reader)
         stdout = os.fdopen(writer, "w")
     else:
-        stdout = open("/dev/full", "w")  # noqa: SIM115  closed below
+        stdout = open(full_file, "w")  # noqa: SIM115  closed below
     done = subprocess.run(
         [*command, "SOLVER.MAX_ITER", "1"], stdout=stdout, stderr=subprocess.PIPE, text=True
     )
@@ -118,3 +121,22 @@ def test_a_terminal_that_does_not_know_a_character_shows_its_code(config, tmp_pa
     assert b"Traceback" not in done.stdout + done.stderr
     assert rb"\u732b/results.json" in done.stdout
     assert "猫/results.json" in (tmp_path / "猫" / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_command_hides_what_torch_says_of_our_calls_but_no_other_warning():
+    warn = """
+import warnings
+for message in ("`torch.jit.script` is deprecated. Use another.", "torch.meshgrid: in a", "other"):
+    warnings.warn(message, FutureWarning)
+"""
+    command = f"""
+import subprocess, sys, types
+from apdet import cli
+def main(argv, prog):
+    exec({warn!r})
+    subprocess.run([sys.executable, "-c", {warn!r}])
+sys.modules["apdet.cli.train"] = types.SimpleNamespace(main=main)
+cli.run_command("train")
+"""
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert re.findall("FutureWarning: (.*)", done.stderr) == ["other", "other"]

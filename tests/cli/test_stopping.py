@@ -116,18 +116,18 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training_with_one_line(sta
     assert not list(output.glob("*.tmp"))
 
 
-def test_a_full_log_ends_the_training_with_one_line(start, output):
+def test_a_full_log_ends_the_training_with_one_line(start, output, full_file):
     output.mkdir()
-    (output / "log.txt").symlink_to("/dev/full")
+    (output / "log.txt").symlink_to(full_file)
     process = start()
     line = told(process)
     assert line.startswith(f"error: {output}/log.txt: No space left on device; free space")
     assert process.returncode == 1
 
 
-def test_full_metrics_end_the_training_with_one_line(start, output):
+def test_full_metrics_end_the_training_with_one_line(start, output, full_file):
     output.mkdir()
-    (output / "metrics.json").symlink_to("/dev/full")
+    (output / "metrics.json").symlink_to(full_file)
     process = start()
     line = told(process)
     assert line.startswith(f"error: {output}/metrics.json: No space left on device; free space")

@@ -51,6 +51,7 @@ def worker(launcher, rank):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it finds the process in /proc")
 def test_a_killed_process_is_started_again_and_the_weights_are_as_if_it_had_lived(start, output):
     options = ["SOLVER.MAX_ITER", 30, "SOLVER.CHECKPOINT_PERIOD", 10, "SEED", 1]
     whole, killed = output / "whole", output / "killed"

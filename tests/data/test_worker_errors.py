@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from apdet.data.stream import StreamDataset
 from apdet.data.worker_errors import errors_of_workers
 from apdet.errors import UserError
 from apdet.signals import Stopped, StopRequest
@@ -35,7 +36,7 @@ def killed():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def without_files():
+def without_files(image):
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
     return torch.zeros(10)
 
@@ -67,9 +68,18 @@ def test_a_worker_that_was_killed_is_said_with_a_remedy():
     assert "\n" not in str(error.value)
 
 
-def test_a_worker_that_cannot_send_a_batch_is_not_waited_for():
-    with pytest.raises(UserError, match=r"cannot send a batch: .*Too many open files.*ulimit -n"):
-        read_all(without_files)
+@pytest.mark.parametrize("method", [None, "spawn"])  # the one of this system, and that of macOS
+def test_a_worker_that_cannot_send_a_batch_is_not_waited_for(method):
+    loader = DataLoader(
+        StreamDataset([{}], without_files, seed=0),
+        sampler=[(0, 0)],
+        batch_size=None,
+        num_workers=1,
+        multiprocessing_context=method,
+    )
+    message = "cannot send a batch: .*Too many open files.*ulimit -n"
+    with pytest.raises(UserError, match=message), errors_of_workers():
+        list(loader)
 
 
 @pytest.mark.parametrize(

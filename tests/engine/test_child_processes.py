@@ -39,7 +39,8 @@ def test_the_process_that_was_killed_is_named_with_its_rank(dying):
     assert message == f"error: {name} Call again with --resume"
 
 
-def test_the_process_that_failed_later_is_to_blame_if_the_other_only_lost_it(capfd):
+def test_the_process_that_failed_later_is_to_blame_if_the_other_only_lost_it(capfd, monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # the command line hides those of torch
     assert end_message(1, how=0) == 1
     assert capfd.readouterr().err == "error: the disk is full\n"
 

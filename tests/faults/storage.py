@@ -137,6 +137,7 @@ ROWS = (
         fault=often_evaluated,
         during=remove_output_in_evaluation,
         expect=(refused("output: it was removed"),),
+        limit=120,  # the evaluation of many images takes 20 s on an idle machine
         slow=True,
     ),
 )

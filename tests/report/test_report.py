@@ -39,10 +39,12 @@ def test_a_folder_that_cannot_be_written_to_is_the_users_error(output, tmp_path)
         write_report(output, {}, test_sets=["pets"])
 
 
-def test_a_picture_that_cannot_be_written_is_one_warning_without_a_traceback(output, caplog):
+def test_a_picture_that_cannot_be_written_is_one_warning_without_a_traceback(
+    output, caplog, full_file
+):
     output.mkdir()
     (output / "metrics.json").write_text('{"iteration": 19, "total_loss": 1.0, "lr": 0.1}')
-    (output / f"curves.png.{os.getpid()}.tmp").symlink_to("/dev/full")
+    (output / f"curves.png.{os.getpid()}.tmp").symlink_to(full_file)
     (written,) = write_report(output, {}, test_sets=[])
     assert written.name == "results.json"
     (record,) = [record for record in caplog.records if "curves" in record.message]
