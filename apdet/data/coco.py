@@ -59,7 +59,9 @@ def read_coco(json_file: str | os.PathLike, images: str | os.PathLike) -> Record
         for record in records.values():
             record["annotations"] = []
         place = f"{path}: annotation"  # once, because it takes long
-        for position, annotation in enumerate(entries(content, "annotations", path)):
+        annotations = entries(content, "annotations", path)
+        for position, annotation in enumerate(annotations):
+            annotations[position] = None  # millions of boxes stand in memory once, and not twice
             where = f"{place} {entry_name(annotation, position)}"
             image_id, box = reader.read(annotation, where)
             records[image_id]["annotations"].append(box)

@@ -46,6 +46,8 @@ def to_dataset_dicts(
     class_names: Sequence[str],
     name: str,
     read_sizes: Callable[[Sequence[str]], list[Size]] = image_sizes,
+    *,
+    use_up: bool = False,
 ) -> list[dict]:
     """Make Detectron2's dataset dicts: number the classes, and clean boxes and image sizes.
 
@@ -53,10 +55,12 @@ def to_dataset_dicts(
     but case, spaces, hyphens or underscores. A warning counts its boxes.
 
     Args:
-        records: the content of the annotation files. It is not changed.
+        records: the content of the annotation files.
         class_names: the classes in order; the index of a class becomes its ``category_id``.
         name: the name of the data set in warnings.
         read_sizes: reads the sizes of image files.
+        use_up: whether to empty ``records`` on the way. Millions of boxes then stand in memory
+            once, and not twice.
 
     Raises:
         UserError: a class is not in ``class_names``, or `clean` refuses an image or a box.
@@ -70,7 +74,11 @@ def to_dataset_dicts(
                 _numbered(annotation, numbers, record["source"], flaws)
                 for annotation in record["annotations"]
             ]
+            if use_up:
+                record["annotations"].clear()
         dicts.append(image)
+    if use_up:
+        records.images.clear()
     cleaned = clean(dicts, flaws, read_sizes)
     flaws.log(name)
     return cleaned

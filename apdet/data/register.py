@@ -145,8 +145,7 @@ def _dicts(
     read_sizes: Callable[[Sequence[str]], list[Size]],
 ) -> list[dict[str, Any]]:
     records = read()
-    dicts = to_dataset_dicts(records, class_names, name, read_sizes)
-    records.images.clear()  # nobody needs them again, but they take as much memory as the dicts
+    dicts = to_dataset_dicts(records, class_names, name, read_sizes, use_up=True)
     return [{**image, "bits": entry["bits"]} for image in dicts] if "bits" in entry else dicts
 
 

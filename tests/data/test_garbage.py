@@ -39,3 +39,12 @@ def test_no_garbage_is_looked_for_while_a_data_set_is_read(coco, voc):
         after = sum(generation["collections"] for generation in gc.get_stats())
         assert after - before <= 1  # it may come at once when all is read
         del kept
+
+
+def test_records_stay_unless_they_are_to_be_used_up(coco):
+    coco.add(1, [(1, 0, 0, 5, 5), (2, 1, 1, 6, 6)]).write()
+    records = read_coco(coco.json, coco.images)
+    first = to_dataset_dicts(records, records.class_names, "pets")
+    assert to_dataset_dicts(records, records.class_names, "pets", use_up=True) == first
+    assert len(first[0]["annotations"]) == 2
+    assert not records.images
