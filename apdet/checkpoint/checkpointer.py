@@ -10,6 +10,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import Tensor, nn
 
+from apdet.checkpoint.card import CARD, ModelCard
 from apdet.checkpoint.checkpoint_file import read_checkpoint
 from apdet.checkpoint.class_fitting import Classes, fit_classes
 from apdet.checkpoint.mismatch import check_fit, check_numbers
@@ -33,6 +34,7 @@ class Checkpointer(DetectionCheckpointer):
             classes of loaded weights are matched to them by name, see :func:`fit_classes`.
         weights_classes: the classes of the weights that a training starts from, or which are
             evaluated. Empty: the classes that are saved with the weights, if any.
+        card: what saved files say of the model; None: nothing.
         checkpointables: other objects to save and load, by name. Each has a ``state_dict``.
     """
 
@@ -44,11 +46,13 @@ class Checkpointer(DetectionCheckpointer):
         allow_mismatch: bool = False,
         classes: Sequence[str] = (),
         weights_classes: Sequence[str] = (),
+        card: ModelCard | None = None,
         **checkpointables: Any,
     ):
         super().__init__(model, save_dir, **checkpointables)
         self.allow_mismatch = allow_mismatch
         self.classes, self.weights_classes = list(classes), list(weights_classes)
+        self.card = card
         self._strict = self._resuming = False
         self._path = ""
         self._orders: dict[str, Tensor] = {}
@@ -149,12 +153,20 @@ class Checkpointer(DetectionCheckpointer):
         found = find_checkpoint(self.save_dir) if self.save_dir else None
         return "" if found is None else str(found)
 
-    def save(self, name: str, *, to_resume: bool = True, **kwargs: Any) -> None:
+    def save(
+        self,
+        name: str,
+        *,
+        to_resume: bool = True,
+        card: ModelCard | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write ``name``.pth. If the process is interrupted, the previous file remains.
 
         Args:
             name: the name of the file, without its suffix.
             to_resume: whether this becomes the checkpoint to resume from.
+            card: what the file says of the model; None: ``self.card``.
             kwargs: more content of the file.
 
         Raises:
@@ -170,6 +182,8 @@ class Checkpointer(DetectionCheckpointer):
         data = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
         if self.classes:
             data["classes"] = self.classes
+        if card := card or self.card:
+            data[CARD] = card.content()
         path = os.path.join(self.save_dir, f"{name}.pth")
         with whole_file(path) as file:
             torch.save({"model": state, **data, **kwargs}, file)

@@ -27,8 +27,13 @@ def register_datasets(cfg: CfgNode) -> None:
     """
     node = cfg.DATASETS
     classes = register(node.REGISTER, train=node.TRAIN, val=node.VAL, test=node.TEST)
-    if not classes:
-        return
+    if classes:
+        set_num_classes(cfg, len(classes))
+        logger.info("The data sets have %d classes, and so has the model", len(classes))
+
+
+def set_num_classes(cfg: CfgNode, num_classes: int) -> None:
+    """Set every key for the number of classes, in place."""
     named = [
         registry.get(name).num_classes_key
         for registry, name in (
@@ -40,10 +45,9 @@ def register_datasets(cfg: CfgNode) -> None:
     frozen = cfg.is_frozen()
     cfg.defrost()
     for key in dict.fromkeys([*NUM_CLASSES_KEYS, *named]):
-        _set(cfg, key, len(classes))
+        _set(cfg, key, num_classes)
     if frozen:
         cfg.freeze()
-    logger.info("The data sets have %d classes, and so has the model", len(classes))
 
 
 def _set(cfg: CfgNode, key: str, value: int) -> None:

@@ -130,6 +130,7 @@ class TrainingPlan:
         multi_scale: settings for testing on several scales after the training; None: it is off.
         precise_bn_iters: number of batches that recompute the statistics of batch normalisation
             before an evaluation; 0: they are not recomputed.
+        model_text: writes the config of the model for the model file; empty: there is none.
         expected_results: Detectron2's ``TEST.EXPECTED_RESULTS``, which are verified after a
             training and after ``--eval-only``.
     """
@@ -161,6 +162,7 @@ class TrainingPlan:
     multi_scale: MultiScaleTesting | None = None
     precise_bn_iters: int = 0
     expected_results: Sequence[Any] = ()
+    model_text: Callable[[], str] = str
 
     def naming_keys(self) -> AbstractContextManager[None]:
         """In this context, errors name config keys in place of arguments."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from detectron2.config import CfgNode
 from omegaconf import DictConfig
 
 from apdet.config.choices import check_yaml_choices
 from apdet.config.datasets import register_datasets
+from apdet.config.device import choose_device
 from apdet.config.lazy import load_lazy_config
 from apdet.config.lazy_plan import lazy_key, plan_from_lazy
 from apdet.config.names import naming, yaml_key
@@ -84,31 +84,14 @@ def read_config(
         raise UserError(f"{config_file}: no such config file")
     if path.suffix == ".py":
         lazy = load_lazy_config(str(path), overrides)
-        lazy.train.device = _choose_device(device, lazy.train.device, "train.device")
+        lazy.train.device = choose_device(device, lazy.train.device, "train.device")
         repeated = _repeated(override.partition("=")[0] for override in overrides)
         key_of = partial(lazy_key, lazy)
         return Config(str(path), lazy, lazy.train.output_dir, key_of, repeated)
     cfg = load_config(path, list(overrides))
-    cfg.MODEL.DEVICE = _choose_device(device, cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    cfg.MODEL.DEVICE = choose_device(device, cfg.MODEL.DEVICE, "MODEL.DEVICE")
     return Config(str(path), cfg, cfg.OUTPUT_DIR, yaml_key, _repeated(overrides[0::2]))
 
 
 def _repeated(keys: Iterable[str]) -> list[str]:
     return [key for key, count in Counter(keys).items() if count > 1]
-
-
-def _choose_device(asked_for: str, configured: str, key: str) -> str:
-    if not asked_for and configured == "cuda" and not torch.cuda.is_available():
-        return "cpu"
-    device = asked_for or configured
-    try:
-        torch.empty(1, device=device).item()
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        # The first sentence; torch goes on with what its developers should know.
-        reason = str(error).splitlines()[0].split(". ")[0][:200]
-        place = "--device" if asked_for else key
-        raise UserError(
-            f"{place} is {device!r}, which cannot be used here: {reason}; choose another one, such "
-            "as cpu or cuda"
-        ) from error
-    return device

@@ -37,13 +37,28 @@ def load_config(config_file: str | os.PathLike, overrides: list[str] | None = No
         UserError: a file is missing, unsafe or malformed; a key does not exist or is given twice in
             a file; or a value has the wrong type or is out of range.
     """
-    cfg = get_cfg()
-    add_apdet_config(cfg)
     path = find_config(config_file)
     if path is None:
         raise UserError(f"{config_file}: no such config file")
-    content = _read_with_bases(path)
-    with _naming_place(config_file, cfg):
+    return config_of(_read_with_bases(path), config_file, overrides)
+
+
+def config_of(
+    content: dict[str, Any], place: str | os.PathLike, overrides: list[str] | None = None
+) -> CfgNode:
+    """Make a config from the content of a YAML file.
+
+    Args:
+        content: keys and values, without ``_BASE_``.
+        place: where they come from, for errors.
+        overrides: see `load_config`.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    cfg = get_cfg()
+    add_apdet_config(cfg)
+    with _naming_place(place, cfg):
         cfg.merge_from_other_cfg(CfgNode(fit_values(content, cfg)))
     overrides = overrides or []
     if len(overrides) % 2:

@@ -40,17 +40,29 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
     check_regular_file(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return yaml.load(file, _Loader)
+            text = file.read()
     except OSError as error:
         raise unreadable_file(path, error) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8; save it in UTF-8: {error.reason}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, place: str | os.PathLike) -> Any:
+    """Do the same as `read_yaml_file` for a text.
+
+    Args:
+        text: YAML.
+        place: where it comes from, for errors.
+    """
+    try:
+        return yaml.load(text, _Loader)
     except _Fault as error:
-        raise UserError(f"{path}, {error}") from error
+        raise UserError(f"{place}, {error}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not a safe YAML file: {_in_one_line(error)}") from error
+        raise UserError(f"{place}: not a safe YAML file: {_in_one_line(error)}") from error
     except RecursionError as error:
-        raise UserError(f"{path}: lists or mappings are nested too deep") from error
+        raise UserError(f"{place}: lists or mappings are nested too deep") from error
 
 
 def _in_one_line(error: yaml.YAMLError) -> str:

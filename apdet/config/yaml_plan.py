@@ -13,6 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
 import apdet.modeling  # noqa: F401  registers the meta-architectures
+from apdet.config.model_text import model_text
 from apdet.config.names import yaml_key
 from apdet.config.plan import (
     EvaluationTasks,
@@ -73,9 +74,10 @@ def plan_from_yaml(cfg: CfgNode, *, num_processes: int | None = None) -> Trainin
             test.KEYPOINT_OKS_SIGMAS,
             test.DETECTIONS_PER_IMAGE,
         ),
-        multi_scale=_multi_scale(cfg),
+        multi_scale=multi_scale_testing(cfg) if test.AUG.ENABLED else None,
         precise_bn_iters=test.PRECISE_BN.NUM_ITER if test.PRECISE_BN.ENABLED else 0,
         expected_results=test.EXPECTED_RESULTS,
+        model_text=partial(model_text, cfg),
     )
 
 
@@ -112,9 +114,7 @@ def _test_loader(cfg: CfgNode, name: str, *, resize: bool = True) -> Loader:
     )
 
 
-def _multi_scale(cfg: CfgNode) -> MultiScaleTesting | None:
-    node = cfg.TEST.AUG
-    if not node.ENABLED:
-        return None
-    square = bool(cfg.INPUT.FIXED_SIZE_TEST)
+def multi_scale_testing(cfg: CfgNode) -> MultiScaleTesting:
+    """The settings for testing on several scales, whether it is on or off."""
+    node, square = cfg.TEST.AUG, bool(cfg.INPUT.FIXED_SIZE_TEST)
     return MultiScaleTesting(node.MIN_SIZES, node.MAX_SIZE, node.FLIP, square)

@@ -60,7 +60,7 @@ class BoxMapper(DatasetMapper):
         else:
             augmentations = evaluation_augmentation(cfg) if resize else []
         hflip_indices = None
-        if cfg.MODEL.KEYPOINT_ON:
+        if cfg.MODEL.KEYPOINT_ON and is_train:  # else no data set is needed
             hflip_indices = detection_utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
         return {
             "is_train": is_train,

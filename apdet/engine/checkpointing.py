@@ -3,13 +3,14 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
 from apdet.checkpoint import Checkpointer
+from apdet.checkpoint.card import ModelCard
 from apdet.checkpoint.run_folder import remove_old_checkpoints
 from apdet.checkpoint.weights_file import read_whole
 from apdet.errors import ArgumentError, UserError
@@ -83,7 +84,13 @@ class BestCheckpointer(hooks.BestCheckpointer):
     """
 
     def __init__(
-        self, period: int, checkpointer: Checkpointer, metric: str, *, data_sets: Sequence[str]
+        self,
+        period: int,
+        checkpointer: Checkpointer,
+        metric: str,
+        *,
+        data_sets: Sequence[str],
+        describe: Callable[[], ModelCard | None] = lambda: None,
     ):
         """Set up the hook.
 
@@ -92,10 +99,12 @@ class BestCheckpointer(hooks.BestCheckpointer):
             checkpointer: writes the checkpoint.
             metric: the key of the result that chooses the checkpoint.
             data_sets: the names of the data sets of the result. Results on others do not count.
+            describe: what the file shall say of the model after an evaluation.
         """
         super().__init__(period, checkpointer, metric)
         self.best_metric: float | None = None
         self.best_iter: int | None = None
+        self._describe = describe
         self._chosen_by = {"val_metric": metric, "data_sets": list(data_sets)}
 
     def before_train(self) -> None:
@@ -147,7 +156,10 @@ class BestCheckpointer(hooks.BestCheckpointer):
         elif self._update_best(metric, iteration):
             # Only now, so that the file holds its own metric.
             self._checkpointer.save(
-                self._file_prefix, to_resume=False, iteration=self.trainer.last_iter
+                self._file_prefix,
+                to_resume=False,
+                card=self._describe(),
+                iteration=self.trainer.last_iter,
             )
             before = "" if best_before is None else f", better than {best_before:.5f}"
             logger.info(f"Saved best model: {self._val_metric} is {metric:.5f}{before}")

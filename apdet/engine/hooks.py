@@ -12,8 +12,10 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from apdet.checkpoint import Checkpointer
+from apdet.checkpoint.card import ModelCard
 from apdet.config.plan import TrainingPlan
 from apdet.engine.checkpointing import BestCheckpointer, PeriodicCheckpointer
+from apdet.engine.evaluated_card import CardWriter, evaluated_card
 from apdet.engine.evaluating import EvalHook
 from apdet.engine.evaluation import evaluate
 from apdet.engine.folder_guard import FolderGuard
@@ -58,7 +60,7 @@ def build_hooks(
         periodic,
         StopHook(stop, periodic.save_now),
         *_evaluations(plan, model, results=results, stop=stop, save_now=periodic.save_now),
-        *(_writers(plan, checkpointer) if comm.is_main_process() else ()),
+        *(_writers(plan, checkpointer, results) if comm.is_main_process() else ()),
     ]
 
 
@@ -103,14 +105,25 @@ def _evaluations(
     return built
 
 
-def _writers(plan: TrainingPlan, checkpointer: Checkpointer) -> list[HookBase]:
+def _writers(
+    plan: TrainingPlan, checkpointer: Checkpointer, results: dict[str, Any]
+) -> list[HookBase]:
     """They come last, so that they also write the results of the evaluation."""
     periods = plan.schedule
     writers = [*default_writers(plan.output_dir, periods.max_iter), RankingPrinter()]
     val_sets = [val_set.name for val_set in evaluated_sets(plan, final=False)]
+
+    def describe() -> ModelCard | None:
+        return checkpointer.card and evaluated_card(plan, checkpointer.card, results)
+
     return [
         BestCheckpointer(
-            periods.eval_period, checkpointer, best_metric_key(plan), data_sets=val_sets
+            periods.eval_period,
+            checkpointer,
+            best_metric_key(plan),
+            data_sets=val_sets,
+            describe=describe,
         ),
+        CardWriter(plan.output_dir, describe),
         PeriodicWriter(writers, output_dir=plan.output_dir, period=plan.log_period),
     ]

@@ -15,6 +15,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from apdet.checkpoint import Checkpointer, resolve_weights_classes
+from apdet.checkpoint.card import ModelCard
 from apdet.config.plan import TrainingPlan
 from apdet.config.yaml_plan import plan_from_yaml
 from apdet.engine.checkpointing import PeriodicCheckpointer
@@ -75,6 +76,7 @@ class Trainer(TrainerBase):
                 allow_mismatch=plan.weights.allow_mismatch,
                 classes=plan.classes,
                 weights_classes=resolve_weights_classes(plan.weights.classes),
+                card=ModelCard(config=plan.model_text()),
                 trainer=weakref.proxy(self),
             )
             self.register_hooks(

@@ -1,0 +1,100 @@
+"""Writes into the model files how the model did in its evaluation, and its score thresholds."""
+
+import logging
+import math
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.engine import HookBase
+from detectron2.evaluation.testing import flatten_results_dict
+
+from apdet.checkpoint.card import ModelCard, write_card
+from apdet.config.plan import TrainingPlan
+from apdet.engine.result_keys import evaluated_sets
+from apdet.errors import UserError
+from apdet.evaluation.build import inference_folder
+from apdet.evaluation.coco import PREDICTIONS
+from apdet.evaluation.matching import Detections, Objects
+from apdet.evaluation.operating_point import best_f1_threshold
+from apdet.report.selection import read_evaluated
+
+logger = logging.getLogger(__name__)
+
+MIN_OBJECTS = 10  # of a class that gets a threshold of its own
+
+
+def evaluated_card(plan: TrainingPlan, card: ModelCard, results: Mapping[str, Any]) -> ModelCard:
+    """Add the results of the last evaluation, and the thresholds with the best F1.
+
+    The first validation set chooses the thresholds, or the first test set if there is none.
+
+    Args:
+        plan: the plan.
+        card: what the model file says before the evaluation.
+        results: the results of the evaluation.
+    """
+    numbers = {k: float(v) for k, v in flatten_results_dict(dict(results)).items() if _is_known(v)}
+    card = replace(card, metrics=numbers)
+    sets = evaluated_sets(plan, final=False)
+    if not sets:
+        return card
+    name = sets[0].name
+    try:
+        found = read_evaluated(name, Path(inference_folder(plan.output_dir, name), PREDICTIONS))
+    except UserError as error:  # such as an evaluator of the user's own, which writes no such file
+        logger.warning(f"No score threshold is written to the model file: {error}")
+        return card
+    best = best_f1_threshold(*found)
+    if best is None:
+        return card
+    of_classes = {
+        class_name: _of_class(found.detections, found.objects, k)
+        for k, class_name in enumerate(plan.classes)
+    }
+    return replace(
+        card,
+        evaluated_on=name,
+        threshold=best[0],
+        class_thresholds={k: value for k, value in of_classes.items() if value is not None},
+    )
+
+
+def _is_known(value: Any) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
+def _of_class(
+    detections: Mapping[Hashable, Detections], objects: Mapping[Hashable, Objects], k: int
+) -> float | None:
+    """The threshold of a class; None if it has too few objects."""
+    own_objects = {i: Objects(*_rows(truth, truth.classes == k)) for i, truth in objects.items()}
+    if sum(int((~truth.ignored).sum()) for truth in own_objects.values()) < MIN_OBJECTS:
+        return None
+    own = {i: Detections(*_rows(found, found.classes == k)) for i, found in detections.items()}
+    best = best_f1_threshold(own, own_objects)
+    return None if best is None else best[0]
+
+
+def _rows(values: tuple[np.ndarray, ...], mask: np.ndarray) -> list[np.ndarray]:
+    return [value[mask] for value in values]
+
+
+class CardWriter(HookBase):
+    """After the last evaluation, writes its results and thresholds into ``model_final.pth``."""
+
+    def __init__(self, folder: str, describe: Callable[[], ModelCard | None]):
+        """Set up the hook.
+
+        Args:
+            folder: the output folder.
+            describe: what the file shall say of the model.
+        """
+        self.path, self.describe = Path(folder, "model_final.pth"), describe
+
+    def after_train(self) -> None:
+        card = self.describe() if self.trainer.iter >= self.trainer.max_iter else None
+        if card and self.path.is_file():
+            write_card(self.path, card)

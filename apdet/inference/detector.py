@@ -1,0 +1,202 @@
+"""A trained model that detects objects in images."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import detectron2.data.transforms as T  # noqa: N812
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.detection_utils import convert_PIL_to_numpy
+from detectron2.structures import Instances
+from omegaconf import DictConfig
+from PIL import Image, ImageOps
+
+from apdet.checkpoint import Checkpointer
+from apdet.checkpoint.card import ModelCard, read_card
+from apdet.checkpoint.checkpoint_file import read_checkpoint
+from apdet.checkpoint.classes import read_classes
+from apdet.config.device import choose_device
+from apdet.config.model_text import config_from_text
+from apdet.config.prediction import prediction_of
+from apdet.config.read import read_config
+from apdet.errors import UserError
+from apdet.files import check_regular_file
+from apdet.modeling.contract import num_classes_of
+from apdet.modeling.tta import with_test_time_augmentation
+
+# Detections with a lower score are not returned if the model file names no threshold.
+DEFAULT_THRESHOLD = 0.05
+
+ImageLike = str | os.PathLike | np.ndarray | Image.Image
+
+
+class Detector:
+    """A detector that a model file describes.
+
+        detector = Detector("model_best.pth")
+        detections = detector("image.jpg")
+        for k, score in zip(detections.pred_classes, detections.scores):
+            print(detector.classes[k], float(score))
+
+    Attributes:
+        classes: the names of the classes, in order.
+        card: what the file says of its model.
+        threshold: the score threshold that is used if none is given: the one with the best F1, or
+            0.05 if the model was never evaluated.
+        model: the model, on its device.
+    """
+
+    def __init__(
+        self,
+        model_file: str | os.PathLike,
+        *,
+        config_file: str | os.PathLike = "",
+        device: str = "",
+        multi_scale: bool = False,
+    ):
+        """Load a model.
+
+        Args:
+            model_file: ``model_best.pth`` or another checkpoint of a training.
+            config_file: the config that the model was trained with. It is needed if the model file
+                does not hold it: the model is of a Python config, or was written by apdet 0.3 or
+                before. A Python config is run as code.
+            device: the device of the model; empty: CUDA if there is one, else the CPU.
+            multi_scale: whether to test on several scales and on mirror images.
+
+        Raises:
+            UserError: the file is no model, or holds no config and none is given; or the config is
+                of another model.
+        """
+        path = os.fspath(model_file)
+        check_regular_file(path)
+        content = read_checkpoint(path)
+        self.card = read_card(content, path) or ModelCard(version="")
+        self.classes = read_classes(content.get("classes"))
+        self.device = choose_device(device, "cuda", "device")
+        prediction = prediction_of(
+            _config(self.card, path, config_file),
+            device=self.device,
+            num_classes=len(self.classes) or None,
+        )
+        self.model = prediction.build_model().eval()
+        self.classes = self.classes or _numbers(self.model)
+        checkpointer = Checkpointer(self.model, classes=self.classes)
+        checkpointer.load(path, checkpointables=[], strict=True)
+        self.mapper = prediction.mapper
+        if multi_scale:
+            self.mapper = prediction.mapper_without_resize
+            self._add_scales(prediction.multi_scale)
+        known = self.card.threshold
+        self.threshold = DEFAULT_THRESHOLD if known is None else known
+
+    def _add_scales(self, testing: Any) -> None:
+        if testing is None:
+            raise UserError(
+                "train.multi_scale_testing of the config is None, so the scales are not known"
+            )
+        self.model = with_test_time_augmentation(
+            self.model,
+            sizes=testing.sizes,
+            max_size=testing.max_size,
+            flip=testing.flip,
+            square=testing.square,
+        ).eval()
+
+    def __call__(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        threshold: float | None = None,
+        channels: str = "RGB",
+    ) -> Any:
+        """Detect objects.
+
+        Args:
+            images: an image, or a list of images: a path; an array (H, W, 3) or (H, W) uint8; or a
+                PIL image. Paths and PIL images are turned as their EXIF says.
+            threshold: the lowest score that is returned; None: ``self.threshold``.
+            channels: "RGB" or "BGR", the order of the channels of arrays.
+
+        Returns:
+            Detectron2's ``Instances`` of the image, or a list of them: ``pred_boxes`` in pixels of
+            the image, ``scores`` in descending order, ``pred_classes``, and ``pred_masks`` or
+            ``pred_keypoints`` if the model has them. They are on the CPU.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+        if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
+            return self([images], threshold=threshold, channels=channels)[0]
+        inputs = [self.prepare(image, channels=channels) for image in images]
+        lowest = self.threshold if threshold is None else threshold
+        # One at a time: images in a batch are padded to one size, which changes scores a little.
+        found = [self.detect([image])[0] for image in inputs]
+        return [instances[instances.scores >= lowest] for instances in found]
+
+    def prepare(self, image: ImageLike, *, channels: str = "RGB") -> dict[str, Any]:
+        """Read an image and make the input of the model, as an evaluation does.
+
+        Args:
+            image: see `__call__`.
+            channels: see `__call__`.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
+        if isinstance(image, str | os.PathLike):
+            return self.mapper({"file_name": os.fspath(image)})
+        pixels = self._pixels(image, channels)
+        height, width = pixels.shape[:2]
+        augmented = T.AugInput(pixels)
+        self.mapper.augmentations(augmented)
+        tensor = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
+        return {"image": tensor, "height": height, "width": width}
+
+    def _pixels(self, image: np.ndarray | Image.Image, channels: str) -> np.ndarray:
+        if channels not in ("RGB", "BGR"):
+            raise UserError(f"channels is {channels!r}; choose RGB or BGR")
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or (image.ndim != 2 and image.shape[2:] != (3,)):
+                raise UserError(
+                    f"an image is an array of {image.dtype} of shape {image.shape}; give uint8 of "
+                    "shape (height, width, 3) or (height, width)"
+                )
+            if image.ndim == 3 and channels == "BGR":
+                image = image[:, :, ::-1]
+            image = Image.fromarray(image)
+        pixels = convert_PIL_to_numpy(
+            ImageOps.exif_transpose(image).convert("RGB"), self.mapper.image_format
+        )
+        return np.asarray(pixels)
+
+    @torch.no_grad()
+    def detect(self, inputs: list[dict[str, Any]]) -> list[Instances]:
+        """Detect objects in inputs of the model.
+
+        Args:
+            inputs: results of `prepare`.
+
+        Returns:
+            All detections of each image, on the CPU, in descending order of their scores.
+        """
+        outputs = [output["instances"].to("cpu") for output in self.model(inputs)]
+        return [found[found.scores.argsort(descending=True, stable=True)] for found in outputs]
+
+
+def _config(card: ModelCard, path: str, config_file: str | os.PathLike) -> CfgNode | DictConfig:
+    if config_file:
+        return read_config(config_file).content
+    if not card.config:
+        raise UserError(
+            f"{path}: holds no config, as models of Python configs and of apdet up to 0.3; give "
+            "the one that it was trained with: --config-file"
+        )
+    return config_from_text(card.config, path)
+
+
+def _numbers(model: torch.nn.Module) -> list[str]:
+    """Names of classes that are not known."""
+    return [str(k) for k in range(num_classes_of(model) or 0)]
