@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -134,19 +134,25 @@ def stop_signals() -> Iterator[StopRequest]:
     main thread can receive signals. In another thread the request is never set.
     """
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+    with _handled_by(request.receive):
         yield request
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
     before = {
-        signum: signal.signal(signum, request.receive)
+        signum: signal.signal(signum, handler)
         for signum in SIGNALS
         if signal.getsignal(signum) is not signal.SIG_IGN
     }
     try:
-        yield request
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, former in before.items():
+            signal.signal(signum, former)
 
 
 @contextmanager
@@ -158,6 +164,20 @@ def ending_on_signals() -> Iterator[StopRequest]:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         end_process(stopped.exit_code)
+
+
+def ending_imports_on_signals() -> AbstractContextManager[None]:
+    """While modules are imported, a signal ends the process at once, with the same line and code.
+
+    C++ code that runs while torch is imported would abort the process at an exception.
+    """
+    return _handled_by(_end_at_once)
+
+
+def _end_at_once(signum: int, frame: FrameType | None) -> None:
+    stopped = Stopped(signum)
+    os.write(2, f"{stopped}\n".encode())
+    os._exit(stopped.exit_code)
 
 
 def end_process(exit_code: int) -> NoReturn:

@@ -116,6 +116,20 @@ with ending_on_signals():
     assert done.stderr == f"stopped by {signal.Signals(signum).name}\n"
 
 
+def test_no_exception_passes_through_imports():
+    code = """
+import signal
+from apdet.signals import ending_imports_on_signals
+try:
+    with ending_imports_on_signals():
+        signal.raise_signal(signal.SIGTERM)
+finally:
+    print("an exception")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "stopped by SIGTERM\n")
+
+
 @pytest.mark.parametrize(
     ("ended", "exit_code", "stderr"),
     [("3", 3, ""), ("0", 0, ""), ("", 0, ""), ("'error: no'", 1, "error: no\n")],

@@ -8,7 +8,7 @@ import warnings
 
 from apdet import __version__
 from apdet.platforms import require_posix
-from apdet.signals import ending_on_signals
+from apdet.signals import ending_imports_on_signals, ending_on_signals
 
 # {module of a subcommand: its help}. A module is imported only when its subcommand is called.
 COMMANDS = {
@@ -61,7 +61,9 @@ def run_command(
         sys.exit(f"error: {error}")
     _hide_warnings_of_torch()
     with ending_on_signals():
-        importlib.import_module(f"apdet.cli.{name}").main(argv, prog=prog, **options)
+        with ending_imports_on_signals():
+            command = importlib.import_module(f"apdet.cli.{name}")
+        command.main(argv, prog=prog, **options)
 
 
 def _hide_warnings_of_torch() -> None:
