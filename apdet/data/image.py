@@ -1,7 +1,6 @@
 """Reads an image file of any depth as pixels of 8 bits."""
 
 import logging
-import os
 from typing import BinaryIO
 
 import cv2
@@ -49,7 +48,7 @@ def read_image(file_name: str, image_format: str, *, bits: int | None = None) ->
         UserError: the file is missing or broken; its pixels have no known range; or they are so
             dark that the file seems to use fewer than 16 bits, and ``bits`` is None.
     """
-    if os.path.exists(file_name):  # else it may be an address that Detectron2 knows
+    if "://" not in file_name:  # else it is an address that Detectron2 may know
         check_image_file(file_name)
     try:
         with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
