@@ -15,6 +15,7 @@ from apdet.config.lazy_evaluation import evaluated_sets, evaluation_tasks
 from apdet.config.lazy_nodes import changed, plain, target_name, target_names
 from apdet.config.names import SHARED
 from apdet.config.plan import Loader, MultiScaleTesting, TrainingPlan, Weights
+from apdet.config.python_model import python_model_text
 from apdet.config.schedule import Schedule, scale
 from apdet.data.register import register
 from apdet.errors import UserError
@@ -63,6 +64,7 @@ def plan_from_lazy(cfg: DictConfig, *, num_processes: int | None = None) -> Trai
         tasks=evaluation_tasks(cfg),
         multi_scale=_multi_scale(cfg),
         expected_results=plain(train.expected_results),
+        model_text=partial(python_model_text, cfg),
     )
 
 

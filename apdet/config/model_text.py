@@ -5,11 +5,12 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
+from apdet.config.python_model import PythonModel, read_python_model
 from apdet.config.yaml import config_of
 from apdet.config.yaml_file import parse_yaml
 from apdet.errors import UserError
-from apdet.losses.interface import interface_of
-from apdet.modeling.named_loss import find_loss
+from apdet.losses import LOSSES
+from apdet.modeling.named_loss import stand_in
 
 # They say how the model was trained, or where files are.
 _LEFT_OUT = ("OUTPUT_DIR", "DATASETS", "DATALOADER", "SOLVER", "SEED", "VIS_PERIOD")
@@ -27,14 +28,13 @@ def model_text(cfg: CfgNode) -> str:
     model = content["MODEL"]
     model["WEIGHTS"], model["WEIGHTS_CLASSES"] = "", None
     loss = model["CLS_LOSS"]
-    if ":" in loss["NAME"]:  # the user's own, which is not needed to predict
-        softmax = interface_of(find_loss(loss["NAME"])).softmax
-        loss.update(NAME="ohem_loss" if softmax else "ap_loss", KWARGS={}, SAMPLER="")
+    if loss["NAME"] not in LOSSES:
+        loss.update(NAME=stand_in(loss["NAME"]), KWARGS={}, SAMPLER="")
     return yaml.safe_dump(content, sort_keys=True, allow_unicode=True)
 
 
-def config_from_text(text: str, place: str) -> CfgNode:
-    """Read the result of `model_text`. It runs no code.
+def config_from_text(text: str, place: str) -> CfgNode | PythonModel:
+    """Read the result of `model_text` or `python_model_text`. It runs no code.
 
     Args:
         text: YAML.
@@ -44,6 +44,8 @@ def config_from_text(text: str, place: str) -> CfgNode:
         UserError: the text is no config, or one with keys of a newer version.
     """
     content: Any = parse_yaml(text, place)
+    if isinstance(content, dict) and "model" in content:
+        return read_python_model(content, place)
     if not isinstance(content, dict) or "MODEL" not in content:
         raise UserError(f"{place}: its config describes no model; give --config-file")
     return config_of(content, f"the config in {place}")

@@ -12,9 +12,8 @@ from torch import nn
 
 import apdet.modeling  # noqa: F401  registers the meta-architectures
 from apdet.config.datasets import set_num_classes
-from apdet.config.lazy import build
-from apdet.config.lazy_nodes import changed, plain
 from apdet.config.plan import MultiScaleTesting
+from apdet.config.python_model import PythonModel, parts_of
 from apdet.config.yaml_plan import multi_scale_testing
 from apdet.data.mapper import BoxMapper
 from apdet.errors import UserError
@@ -38,12 +37,12 @@ class Prediction:
 
 
 def prediction_of(
-    config: CfgNode | DictConfig, *, device: str, num_classes: int | None = None
+    config: CfgNode | DictConfig | PythonModel, *, device: str, num_classes: int | None = None
 ) -> Prediction:
     """Read what a config says of prediction. No data set is needed.
 
     Args:
-        config: a config of either kind.
+        config: a config of either kind, or the one that a model file holds.
         device: the device of the model.
         num_classes: number of classes of the model, if it is known.
 
@@ -51,6 +50,8 @@ def prediction_of(
         UserError: the config describes no model, or no way to read images.
     """
     if isinstance(config, DictConfig):
+        config = parts_of(config)
+    if isinstance(config, PythonModel):
         return _of_python(config, device)
     config = config.clone()
     config.defrost()
@@ -65,18 +66,17 @@ def prediction_of(
     )
 
 
-def _of_python(config: DictConfig, device: str) -> Prediction:
-    mapper = build(config, "dataloader.test.mapper")
+def _of_python(config: PythonModel, device: str) -> Prediction:
+    mapper = config.build("mapper")
     if not isinstance(mapper, DatasetMapper):
         raise UserError(
-            "dataloader.test.mapper is missing; write it as a call, L(BoxMapper)(is_train=False, "
-            "augmentations=[...])"
+            f"the images of this model are read by a {type(mapper).__name__}, which cannot be used "
+            "alone; write dataloader.test.mapper as L(BoxMapper)(is_train=False, augmentations=...)"
         )
-    whole = changed(config, {"dataloader.test.mapper.augmentations": []})
-    testing = plain(config.train.multi_scale_testing)
+    scales = config.multi_scale
     return Prediction(
-        build_model=lambda: build(config, "model").to(device),
+        build_model=lambda: config.build("model").to(device),
         mapper=mapper,
-        mapper_without_resize=build(whole, "dataloader.test.mapper"),
-        multi_scale=MultiScaleTesting(**testing) if testing else None,
+        mapper_without_resize=config.build("mapper", augmentations=[]),
+        multi_scale=MultiScaleTesting(**scales) if scales else None,
     )

@@ -19,7 +19,7 @@ from apdet.checkpoint.checkpoint_file import read_checkpoint
 from apdet.checkpoint.classes import read_classes
 from apdet.config.device import choose_device
 from apdet.config.model_text import config_from_text
-from apdet.config.prediction import prediction_of
+from apdet.config.prediction import Prediction, prediction_of
 from apdet.config.read import read_config
 from apdet.errors import UserError
 from apdet.files import check_regular_file
@@ -81,7 +81,7 @@ class Detector:
             device=self.device,
             num_classes=len(self.classes) or None,
         )
-        self.model = prediction.build_model().eval()
+        self.model = _build(prediction, path).eval()
         self.classes = self.classes or _numbers(self.model)
         checkpointer = Checkpointer(self.model, classes=self.classes)
         checkpointer.load(path, checkpointables=[], strict=True)
@@ -195,6 +195,19 @@ def _config(card: ModelCard, path: str, config_file: str | os.PathLike) -> CfgNo
             "the one that it was trained with: --config-file"
         )
     return config_from_text(card.config, path)
+
+
+def _build(prediction: Prediction, path: str) -> torch.nn.Module:
+    try:
+        return prediction.build_model()
+    except UserError:
+        raise
+    except Exception as error:  # whatever code raises at arguments that it cannot have
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"{path}: its model cannot be built: {reason[:500]}; give the config that it was "
+            "trained with: --config-file"
+        ) from error
 
 
 def _numbers(model: torch.nn.Module) -> list[str]:

@@ -58,6 +58,11 @@ def find_loss(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
     return getattr(losses, loss)
 
 
+def stand_in(loss: str | Callable[..., Tensor]) -> str:
+    """The name of a loss of apdet with which a detector predicts as with any other loss."""
+    return "ohem_loss" if interface_of(find_loss(loss)).softmax else "ap_loss"
+
+
 def bind_loss(
     loss: str | Callable[..., Tensor], kwargs: Mapping[str, Any]
 ) -> Callable[..., Tensor]:

@@ -3,6 +3,7 @@
 import builtins
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from apdet.config import read_config
 from apdet.config.lazy import build, load_lazy_config
 from apdet.data.digits import CLASSES, write_digits
 from apdet.engine import Trainer
+from apdet.inference import Detector
 from apdet.modeling import named_loss
 
 EXAMPLE = str(CONFIGS / "lazy" / "digits_retinanet_ap.py")
@@ -114,6 +116,17 @@ def test_a_validation_set_takes_the_place_of_the_test_set(config, output):
     run(config, "datasets.test=[]", "datasets.val=[digits_test]", "train.max_iter=2")
     assert "digits_test" in (output / "config.yaml").read_text()
     assert "bbox" in results_in(output)
+
+
+def test_the_model_file_alone_finds_what_the_evaluation_found(config, output, digits):
+    run(config, "train.max_iter=2")
+    found = output / "inference" / "digits_test" / "coco_instances_results.json"
+    expected = [entry["score"] for entry in json.loads(found.read_text()) if entry["image_id"] == 1]
+    names = (Path(digits) / "ImageSets" / "Main" / "test.txt").read_text().split()
+    detector = Detector(output / "model_final.pth", device="cpu")
+    detections = detector(f"{digits}/JPEGImages/{names[0]}.jpg", threshold=0)
+    assert detections.scores.tolist() == sorted(expected, reverse=True)
+    assert len(expected) > 0
 
 
 def test_it_trains_as_the_yaml_config_does_and_resumes_and_evaluates(
