@@ -1,7 +1,8 @@
 """What a model file says of its model: the config, and how the model did in its evaluation."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -27,6 +28,9 @@ class ModelCard:
         evaluated_on: the data set that chose the thresholds; empty: the model was not evaluated.
         threshold: the score threshold with the best F1 at IoU 0.5; None: it is not known.
         class_thresholds: {class: threshold} of the classes with enough objects.
+        calibration: {class: (a, b, c)}, the maps from scores to probabilities of
+            `apdet.evaluation.calibration`; the class "" stands for all others. Empty: there are
+            none.
     """
 
     config: str = ""
@@ -35,13 +39,11 @@ class ModelCard:
     evaluated_on: str = ""
     threshold: float | None = None
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
         """The card as text, numbers and mappings, which a checkpoint can hold."""
-        return {
-            key: dict(value) if isinstance(value, Mapping) else value
-            for key, value in asdict(self).items()
-        }
+        return asdict(self)
 
 
 def read_card(checkpoint: Mapping[str, Any], path: str) -> ModelCard | None:
@@ -82,7 +84,19 @@ def _is_valid(key: object, value: object) -> bool:
             return isinstance(value, Mapping) and all(
                 isinstance(name, str) and _is_number(number) for name, number in value.items()
             )
+        case "calibration":
+            return isinstance(value, Mapping) and all(map(_is_map, value, value.values()))
     return isinstance(key, str)
+
+
+def _is_map(name: object, numbers: object) -> bool:
+    """Whether this is a class with the three numbers of a strictly increasing map."""
+    if not isinstance(name, str) or not isinstance(numbers, list | tuple) or len(numbers) != 3:
+        return False
+    if not all(map(_is_number, numbers)):
+        return False
+    a, b, c = numbers
+    return min(a, b) >= 0 and a + b > 0 and math.isfinite(a + b + c)
 
 
 def _is_number(value: object) -> bool:

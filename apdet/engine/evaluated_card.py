@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,14 @@ from apdet.config.plan import TrainingPlan
 from apdet.engine.result_keys import evaluated_sets
 from apdet.errors import UserError
 from apdet.evaluation.build import inference_folder
+from apdet.evaluation.calibration import (
+    Calibration,
+    Judged,
+    cross_calibrate,
+    detection_ece,
+    fit_calibration,
+    judge,
+)
 from apdet.evaluation.coco import PREDICTIONS
 from apdet.evaluation.matching import Detections, Objects
 from apdet.evaluation.operating_point import best_f1_threshold
@@ -27,9 +35,10 @@ MIN_OBJECTS = 10  # of a class that gets a threshold of its own
 
 
 def evaluated_card(plan: TrainingPlan, card: ModelCard, results: Mapping[str, Any]) -> ModelCard:
-    """Add the results of the last evaluation, and the thresholds with the best F1.
+    """Add the results of the last evaluation, the thresholds with the best F1, and the calibration.
 
-    The first validation set chooses the thresholds, or the first test set if there is none.
+    The first validation set chooses the thresholds and fits the calibration, or the first test set
+    if there is none.
 
     Args:
         plan: the plan.
@@ -54,12 +63,35 @@ def evaluated_card(plan: TrainingPlan, card: ModelCard, results: Mapping[str, An
         class_name: _of_class(found.detections, found.objects, k)
         for k, class_name in enumerate(plan.classes)
     }
+    judged = judge(*found)
     return replace(
         card,
+        metrics={**numbers, **_calibration_errors(judged)},
         evaluated_on=name,
         threshold=best[0],
         class_thresholds={k: value for k, value in of_classes.items() if value is not None},
+        calibration=_maps(fit_calibration(judged), plan.classes),
     )
+
+
+def _maps(calibration: Calibration | None, classes: Sequence[str]) -> dict[str, list[float]]:
+    """The maps as a card has them."""
+    if calibration is None:
+        return {}
+    of_classes = {classes[k]: own for k, own in calibration.of_classes.items()}
+    maps = {"": calibration.overall, **of_classes}
+    return {name: [own.a, own.b, own.c] for name, own in maps.items()}
+
+
+def _calibration_errors(judged: Judged) -> dict[str, float]:
+    """The calibration error of the scores, and of probabilities of maps from other images."""
+    probabilities = cross_calibrate(judged)
+    if probabilities is None:
+        return {}
+    return {
+        "calibration/D-ECE of scores": detection_ece(judged.scores, judged.right),
+        "calibration/D-ECE": detection_ece(probabilities, judged.right),
+    }
 
 
 def _is_known(value: Any) -> bool:

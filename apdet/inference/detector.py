@@ -22,6 +22,7 @@ from apdet.config.model_text import config_from_text
 from apdet.config.prediction import Prediction, prediction_of
 from apdet.config.read import read_config
 from apdet.errors import UserError
+from apdet.evaluation.calibration import BetaMap, Calibration
 from apdet.files import check_regular_file
 from apdet.modeling.contract import num_classes_of
 from apdet.modeling.tta import with_test_time_augmentation
@@ -55,6 +56,7 @@ class Detector:
         config_file: str | os.PathLike = "",
         device: str = "",
         multi_scale: bool = False,
+        calibrated: bool = False,
     ):
         """Load a model.
 
@@ -65,6 +67,8 @@ class Detector:
                 before. A Python config is run as code.
             device: the device of the model; empty: CUDA if there is one, else the CPU.
             multi_scale: whether to test on several scales and on mirror images.
+            calibrated: whether scores are turned into probabilities, by the calibration of the
+                model file. ``threshold`` then is a probability, too: 0.5.
 
         Raises:
             UserError: the file is no model, or holds no config and none is given; or the config is
@@ -91,6 +95,9 @@ class Detector:
             self._add_scales(prediction.multi_scale)
         known = self.card.threshold
         self.threshold = DEFAULT_THRESHOLD if known is None else known
+        self._calibration = None
+        if calibrated:
+            self._calibration, self.threshold = _calibration(self.card, self.classes, path), 0.5
 
     def _add_scales(self, testing: Any) -> None:
         if testing is None:
@@ -180,9 +187,14 @@ class Detector:
             inputs: results of `prepare`.
 
         Returns:
-            All detections of each image, on the CPU, in descending order of their scores.
+            All detections of each image, on the CPU, in descending order of their scores, which
+            are float64 if they are probabilities.
         """
         outputs = [output["instances"].to("cpu") for output in self.model(inputs)]
+        if self._calibration:
+            for found in outputs:
+                scores, classes = found.scores.double().numpy(), found.pred_classes.numpy()
+                found.scores = torch.from_numpy(self._calibration(scores, classes))
         return [found[found.scores.argsort(descending=True, stable=True)] for found in outputs]
 
 
@@ -195,6 +207,16 @@ def _config(card: ModelCard, path: str, config_file: str | os.PathLike) -> CfgNo
             "the one that it was trained with: --config-file"
         )
     return config_from_text(card.config, path)
+
+
+def _calibration(card: ModelCard, classes: Sequence[str], path: str) -> Calibration:
+    maps = {name: BetaMap(*numbers) for name, numbers in card.calibration.items()}
+    if "" not in maps:
+        raise UserError(
+            f"{path}: holds no calibration, because the model was not evaluated, or none of its "
+            "detections was right; use the scores"
+        )
+    return Calibration(maps[""], {k: maps[name] for k, name in enumerate(classes) if name in maps})
 
 
 def _build(prediction: Prediction, path: str) -> torch.nn.Module:

@@ -10,6 +10,7 @@ from apdet.errors import UserError
 CARDS = [
     ModelCard(),
     ModelCard(config="MODEL: {}\n", metrics={"bbox/AP": 48.7}, evaluated_on="cells_val"),
+    ModelCard(calibration={"": [1.0, 0.0, -2.5], "cat": [0.5, 2, 0]}),
     ModelCard(threshold=0.25, class_thresholds={"cat": 0.5, "../dog": 0.125}),
 ]
 
@@ -38,6 +39,12 @@ def test_a_file_without_a_card_is_one_of_another_program():
         {"metrics": {"AP": "high"}},
         {"class_thresholds": {3: 0.5}},
         {"class_thresholds": {"cat": None}},
+        {"calibration": {"": [1.0, 0.0]}},
+        {"calibration": {"": [0.0, 0.0, 1.0]}},
+        {"calibration": {"": [-1.0, 2.0, 1.0]}},
+        {"calibration": {"": [1.0, float("nan"), 1.0]}},
+        {"calibration": {"": [1.0, 1.0, "c"]}},
+        {"calibration": [1.0, 1.0, 1.0]},
         {3: "three"},
     ],
 )
@@ -50,17 +57,17 @@ def test_a_damaged_card_is_refused(change):
 
 
 def test_a_card_of_a_later_version_may_say_more():
-    content = {**CARDS[2].content(), "colours": {"cat": "red"}}
-    assert read_card({CARD: content}, "model.pth") == CARDS[2]
+    content = {**CARDS[3].content(), "colours": {"cat": "red"}}
+    assert read_card({CARD: content}, "model.pth") == CARDS[3]
 
 
 def test_writing_a_card_changes_nothing_else(tmp_path):
     path = tmp_path / "model.pth"
     before = {"model": {"weight": torch.randn(3)}, "iteration": 7, CARD: CARDS[0].content()}
     torch.save(before, path)
-    write_card(path, CARDS[2])
+    write_card(path, CARDS[3])
     after = torch.load(path, weights_only=True)
-    assert after.pop(CARD) == CARDS[2].content()
+    assert after.pop(CARD) == CARDS[3].content()
     assert after["model"]["weight"].equal(before["model"]["weight"])
     assert after["iteration"] == 7
     assert after.keys() == {"model", "iteration"}

@@ -198,3 +198,25 @@ def test_several_scales_find_objects_too(trained, images, detector):
     found = scales(images[0])
     assert len(found) > 0
     assert found.image_size == detector(images[0]).image_size
+
+
+def test_calibrated_scores_are_probabilities_in_the_same_order(trained, detector, images):
+    calibrated = Detector(trained / "model_final.pth", device="cpu", calibrated=True)
+    a, b, c = calibrated.card.calibration[""]
+    for image in images[:3]:
+        scores = detector(image, threshold=0)
+        found = calibrated(image, threshold=0)
+        s = scores.scores.double()
+        expected = torch.sigmoid(a * s.log() - b * (1 - s).log() + c)
+        torch.testing.assert_close(found.scores, expected, rtol=1e-9, atol=0)
+        assert torch.equal(found.pred_boxes.tensor, scores.pred_boxes.tensor)
+        assert (calibrated(image).scores >= 0.5).all()
+    errors = calibrated.card.metrics
+    assert errors["calibration/D-ECE"] < errors["calibration/D-ECE of scores"]
+
+
+def test_a_model_without_calibration_says_so(trained, tmp_path):
+    content = torch.load(trained / "model_final.pth", weights_only=True)
+    path = change(trained, tmp_path, card={**content[CARD], "calibration": {}})
+    with pytest.raises(UserError, match=r"model\.pth: holds no calibration"):
+        Detector(path, device="cpu", calibrated=True)
