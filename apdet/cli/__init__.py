@@ -14,6 +14,8 @@ from apdet.signals import ending_imports_on_signals, ending_on_signals
 COMMANDS = {
     "train": "train, evaluate or check a detector",
     "compare": "train a detector with several losses or settings, and compare them",
+    "calibrate": "find the threshold and the calibration of a model on other data",
+    "export": "write a model without what only its training needs",
     "convert": "convert ImageNet weights of torchvision, timm or Keras",
 }
 
