@@ -2,12 +2,11 @@
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 
@@ -25,13 +24,10 @@ from apdet.evaluation.calibration import (
     judge,
 )
 from apdet.evaluation.coco import PREDICTIONS
-from apdet.evaluation.matching import Detections, Objects
-from apdet.evaluation.operating_point import best_f1_threshold
+from apdet.evaluation.operating_point import best_f1_threshold, class_thresholds
 from apdet.report.selection import read_evaluated
 
 logger = logging.getLogger(__name__)
-
-MIN_OBJECTS = 10  # of a class that gets a threshold of its own
 
 
 def evaluated_card(plan: TrainingPlan, card: ModelCard, results: Mapping[str, Any]) -> ModelCard:
@@ -50,28 +46,29 @@ def evaluated_card(plan: TrainingPlan, card: ModelCard, results: Mapping[str, An
     sets = evaluated_sets(plan, final=False)
     if not sets:
         return card
-    name = sets[0].name
     try:
-        found = read_evaluated(name, Path(inference_folder(plan.output_dir, name), PREDICTIONS))
+        return replace(card, **_measure(plan, sets[0].name, numbers))
     except UserError as error:  # such as an evaluator of the user's own, which writes no such file
         logger.warning(f"No score threshold is written to the model file: {error}")
-        return card
+    except Exception:  # it must not end a long training
+        logger.exception("No score threshold is written to the model file")
+    return card
+
+
+def _measure(plan: TrainingPlan, name: str, numbers: Mapping[str, float]) -> dict[str, Any]:
+    """What the detections on a data set say: thresholds and calibration."""
+    found = read_evaluated(name, Path(inference_folder(plan.output_dir, name), PREDICTIONS))
     best = best_f1_threshold(*found)
     if best is None:
-        return card
-    of_classes = {
-        class_name: _of_class(found.detections, found.objects, k)
-        for k, class_name in enumerate(plan.classes)
-    }
+        return {}
     judged = judge(*found)
-    return replace(
-        card,
-        metrics={**numbers, **_calibration_errors(judged)},
-        evaluated_on=name,
-        threshold=best[0],
-        class_thresholds={k: value for k, value in of_classes.items() if value is not None},
-        calibration=_maps(fit_calibration(judged), plan.classes),
-    )
+    return {
+        "metrics": {**numbers, **_calibration_errors(judged)},
+        "evaluated_on": name,
+        "threshold": best[0],
+        "class_thresholds": {plan.classes[k]: t for k, t in class_thresholds(*found).items()},
+        "calibration": _maps(fit_calibration(judged), plan.classes),
+    }
 
 
 def _maps(calibration: Calibration | None, classes: Sequence[str]) -> dict[str, list[float]]:
@@ -96,22 +93,6 @@ def _calibration_errors(judged: Judged) -> dict[str, float]:
 
 def _is_known(value: Any) -> bool:
     return isinstance(value, int | float) and not math.isnan(value)
-
-
-def _of_class(
-    detections: Mapping[Hashable, Detections], objects: Mapping[Hashable, Objects], k: int
-) -> float | None:
-    """The threshold of a class; None if it has too few objects."""
-    own_objects = {i: Objects(*_rows(truth, truth.classes == k)) for i, truth in objects.items()}
-    if sum(int((~truth.ignored).sum()) for truth in own_objects.values()) < MIN_OBJECTS:
-        return None
-    own = {i: Detections(*_rows(found, found.classes == k)) for i, found in detections.items()}
-    best = best_f1_threshold(own, own_objects)
-    return None if best is None else best[0]
-
-
-def _rows(values: tuple[np.ndarray, ...], mask: np.ndarray) -> list[np.ndarray]:
-    return [value[mask] for value in values]
 
 
 class CardWriter(HookBase):

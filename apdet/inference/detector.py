@@ -7,24 +7,14 @@ from typing import Any
 import detectron2.data.transforms as T  # noqa: N812
 import numpy as np
 import torch
-from detectron2.config import CfgNode
-from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.structures import Instances
-from omegaconf import DictConfig
-from PIL import Image, ImageOps
+from PIL import Image
 
-from apdet.checkpoint import Checkpointer
-from apdet.checkpoint.card import ModelCard, read_card
-from apdet.checkpoint.checkpoint_file import read_checkpoint
-from apdet.checkpoint.classes import read_classes
 from apdet.config.device import choose_device
-from apdet.config.model_text import config_from_text
-from apdet.config.prediction import Prediction, prediction_of
-from apdet.config.read import read_config
+from apdet.config.plan import MultiScaleTesting
 from apdet.errors import UserError
-from apdet.evaluation.calibration import BetaMap, Calibration
-from apdet.files import check_regular_file
-from apdet.modeling.contract import num_classes_of
+from apdet.inference.model_file import load_model
+from apdet.inference.pixels import to_pixels
 from apdet.modeling.tta import with_test_time_augmentation
 
 # Detections with a lower score are not returned if the model file names no threshold.
@@ -63,8 +53,7 @@ class Detector:
         Args:
             model_file: ``model_best.pth`` or another checkpoint of a training.
             config_file: the config that the model was trained with. It is needed if the model file
-                does not hold it: the model is of a Python config, or was written by apdet 0.3 or
-                before. A Python config is run as code.
+                does not hold it, see docs/model_files.md. A Python config is run as code.
             device: the device of the model; empty: CUDA if there is one, else the CPU.
             multi_scale: whether to test on several scales and on mirror images.
             calibrated: whether scores are turned into probabilities, by the calibration of the
@@ -74,21 +63,10 @@ class Detector:
             UserError: the file is no model, or holds no config and none is given; or the config is
                 of another model.
         """
-        path = os.fspath(model_file)
-        check_regular_file(path)
-        content = read_checkpoint(path)
-        self.card = read_card(content, path) or ModelCard(version="")
-        self.classes = read_classes(content.get("classes"))
-        self.device = choose_device(device, "cuda", "device")
-        prediction = prediction_of(
-            _config(self.card, path, config_file),
-            device=self.device,
-            num_classes=len(self.classes) or None,
-        )
-        self.model = _build(prediction, path).eval()
-        self.classes = self.classes or _numbers(self.model)
-        checkpointer = Checkpointer(self.model, classes=self.classes)
-        checkpointer.load(path, checkpointables=[], strict=True)
+        device = choose_device(device, "cuda", "device")
+        loaded = load_model(os.fspath(model_file), config_file, device=device)
+        self.model, self.classes, self.card = loaded.model, loaded.classes, loaded.card
+        prediction = loaded.prediction
         self.mapper = prediction.mapper
         if multi_scale:
             self.mapper = prediction.mapper_without_resize
@@ -97,9 +75,9 @@ class Detector:
         self.threshold = DEFAULT_THRESHOLD if known is None else known
         self._calibration = None
         if calibrated:
-            self._calibration, self.threshold = _calibration(self.card, self.classes, path), 0.5
+            self._calibration, self.threshold = loaded.calibration(), 0.5
 
-    def _add_scales(self, testing: Any) -> None:
+    def _add_scales(self, testing: MultiScaleTesting | None) -> None:
         if testing is None:
             raise UserError(
                 "train.multi_scale_testing of the config is None, so the scales are not known"
@@ -155,29 +133,12 @@ class Detector:
         """
         if isinstance(image, str | os.PathLike):
             return self.mapper({"file_name": os.fspath(image)})
-        pixels = self._pixels(image, channels)
+        pixels = to_pixels(image, channels, self.mapper.image_format)
         height, width = pixels.shape[:2]
         augmented = T.AugInput(pixels)
         self.mapper.augmentations(augmented)
         tensor = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
         return {"image": tensor, "height": height, "width": width}
-
-    def _pixels(self, image: np.ndarray | Image.Image, channels: str) -> np.ndarray:
-        if channels not in ("RGB", "BGR"):
-            raise UserError(f"channels is {channels!r}; choose RGB or BGR")
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or (image.ndim != 2 and image.shape[2:] != (3,)):
-                raise UserError(
-                    f"an image is an array of {image.dtype} of shape {image.shape}; give uint8 of "
-                    "shape (height, width, 3) or (height, width)"
-                )
-            if image.ndim == 3 and channels == "BGR":
-                image = image[:, :, ::-1]
-            image = Image.fromarray(image)
-        pixels = convert_PIL_to_numpy(
-            ImageOps.exif_transpose(image).convert("RGB"), self.mapper.image_format
-        )
-        return np.asarray(pixels)
 
     @torch.no_grad()
     def detect(self, inputs: list[dict[str, Any]]) -> list[Instances]:
@@ -196,42 +157,3 @@ class Detector:
                 scores, classes = found.scores.double().numpy(), found.pred_classes.numpy()
                 found.scores = torch.from_numpy(self._calibration(scores, classes))
         return [found[found.scores.argsort(descending=True, stable=True)] for found in outputs]
-
-
-def _config(card: ModelCard, path: str, config_file: str | os.PathLike) -> CfgNode | DictConfig:
-    if config_file:
-        return read_config(config_file).content
-    if not card.config:
-        raise UserError(
-            f"{path}: holds no config, as models of Python configs and of apdet up to 0.3; give "
-            "the one that it was trained with: --config-file"
-        )
-    return config_from_text(card.config, path)
-
-
-def _calibration(card: ModelCard, classes: Sequence[str], path: str) -> Calibration:
-    maps = {name: BetaMap(*numbers) for name, numbers in card.calibration.items()}
-    if "" not in maps:
-        raise UserError(
-            f"{path}: holds no calibration, because the model was not evaluated, or none of its "
-            "detections was right; use the scores"
-        )
-    return Calibration(maps[""], {k: maps[name] for k, name in enumerate(classes) if name in maps})
-
-
-def _build(prediction: Prediction, path: str) -> torch.nn.Module:
-    try:
-        return prediction.build_model()
-    except UserError:
-        raise
-    except Exception as error:  # whatever code raises at arguments that it cannot have
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(
-            f"{path}: its model cannot be built: {reason[:500]}; give the config that it was "
-            "trained with: --config-file"
-        ) from error
-
-
-def _numbers(model: torch.nn.Module) -> list[str]:
-    """Names of classes that are not known."""
-    return [str(k) for k in range(num_classes_of(model) or 0)]

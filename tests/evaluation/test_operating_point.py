@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from apdet.evaluation.matching import Detections, match_detections, read_objects
-from apdet.evaluation.operating_point import best_f1_threshold
+from apdet.evaluation.matching import Detections, Objects, match_detections, read_objects
+from apdet.evaluation.operating_point import best_f1_threshold, class_thresholds
 
 BOX, FAR = [10, 10, 50, 50], [100, 100, 140, 140]
 
@@ -72,3 +72,26 @@ def test_without_a_hit_there_is_no_threshold(make_image, ignored):
     found = {"a": Detections(np.array([box], dtype=float), np.array([0.5]), np.array([0]))}
     assert best_f1_threshold(found, objects) is None
     assert best_f1_threshold({}, objects) is None
+
+
+def test_the_threshold_of_a_class_is_that_of_its_detections_alone():
+    rng = np.random.default_rng(0)
+    objects, detections = {}, {}
+    for image in range(30):
+        low = rng.uniform(0, 50, (6, 2))
+        boxes = np.hstack([low, low + rng.uniform(5, 20, (6, 2))])
+        classes = rng.integers(3, size=6)
+        objects[image] = Objects(boxes[:4], classes[:4], rng.uniform(size=4) < 0.1)
+        detections[image] = Detections(boxes, rng.uniform(size=6), classes)
+    objects[0] = Objects(np.zeros((1, 4)), np.array([7]), np.array([False]))  # a rare class
+    found = class_thresholds(detections, objects)
+    expected = {
+        k: best_f1_threshold(
+            {i: Detections(*(v[d.classes == k] for v in d)) for i, d in detections.items()},
+            {i: Objects(*(v[o.classes == k] for v in o)) for i, o in objects.items()},
+        )[0]
+        for k in range(3)
+    }
+    assert found == expected
+    assert class_thresholds(detections, objects, min_objects=10**6) == {}
+    assert class_thresholds({}, {}) == {}
