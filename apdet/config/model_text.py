@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from apdet.config.python_model import PythonModel, read_python_model
+from apdet.config.python_model import PythonModel, check_loss, read_python_model
 from apdet.config.yaml import config_of
 from apdet.config.yaml_file import parse_yaml
 from apdet.errors import UserError
@@ -48,4 +48,6 @@ def config_from_text(text: str, place: str) -> CfgNode | PythonModel:
         return read_python_model(content, place)
     if not isinstance(content, dict) or "MODEL" not in content:
         raise UserError(f"{place}: its config describes no model; give --config-file")
-    return config_of(content, f"the config in {place}")
+    config = config_of(content, f"the config in {place}")
+    check_loss(config.MODEL.CLS_LOSS.NAME, place)
+    return config

@@ -112,7 +112,11 @@ def _with_targets(value: Any, place: str) -> Any:
     if _OBJECT in value:
         return _trusted(value[_OBJECT], place)
     node = {key: _with_targets(item, place) for key, item in value.items()}
-    return {**node, "_target_": _trusted(value["_target_"], place)} if "_target_" in value else node
+    if "_target_" in value:
+        node["_target_"] = _trusted(value["_target_"], place)
+        if node["_target_"] is ClsLoss:
+            check_loss(node.get("loss"), place)
+    return node
 
 
 def _trusted(name: object, place: str) -> Callable[..., Any]:
@@ -122,3 +126,12 @@ def _trusted(name: object, place: str) -> Callable[..., Any]:
             "the config that it was trained with: --config-file"
         )
     return TRUSTED[name]
+
+
+def check_loss(name: object, place: str) -> None:
+    """Check that the loss of a model file is one of apdet, even if code of one's own is allowed."""
+    if not isinstance(name, str) or name not in LOSSES:
+        raise UserError(
+            f"{place}: its loss is {name!r}, which is not one of apdet; give the config that it was "
+            "trained with: --config-file"
+        )

@@ -73,6 +73,7 @@ def test_a_loss_of_ones_own_is_not_needed_to_predict(tmp_path, monkeypatch, func
         ("MODEL: {BACKBONES: 3}", "config in model.pth: unknown config key MODEL.BACKBONES"),
         ("MODEL: !!python/object/apply:os.system [ls]", "not a safe YAML file"),
         ("MODEL: [", "not a safe YAML file"),
+        ("MODEL: {CLS_LOSS: {NAME: 'os:system'}}", "its loss is 'os:system', which is not one of"),
     ],
 )
 def test_a_text_that_is_no_config_is_refused(text, message):

@@ -12,6 +12,7 @@ from apdet.config.model_text import config_from_text
 from apdet.config.prediction import prediction_of
 from apdet.config.python_model import python_model_text
 from apdet.errors import UserError
+from apdet.modeling import named_loss
 
 LAZY = sorted((CONFIGS / "lazy").glob("*.py"))
 
@@ -102,7 +103,9 @@ def test_a_text_calls_nothing_but_what_is_trusted(model, message):
         config_from_text(text, "model.pth")
 
 
-def test_the_loss_of_a_text_cannot_name_code(config):
-    text = python_model_text(config).replace("loss: ap_loss", "loss: os:system")
-    with pytest.raises(UserError, match="code to be run"):
-        model_of(text)
+@pytest.mark.parametrize("loss", ["os:system", "[os:system]", "null"])
+def test_the_loss_of_a_text_cannot_name_code(config, monkeypatch, loss):
+    monkeypatch.setattr(named_loss, "_custom_code_is_allowed", True)
+    text = python_model_text(config).replace("loss: ap_loss", f"loss: {loss}")
+    with pytest.raises(UserError, match="its loss is .*, which is not one of apdet"):
+        config_from_text(text, "model.pth")
