@@ -132,6 +132,6 @@ def check_loss(name: object, place: str) -> None:
     """Check that the loss of a model file is one of apdet, even if code of one's own is allowed."""
     if not isinstance(name, str) or name not in LOSSES:
         raise UserError(
-            f"{place}: its loss is {name!r}, which is not one of apdet; give the config that it was "
-            "trained with: --config-file"
+            f"{place}: its loss is {name!r}, which is not one of apdet; give the config that it "
+            "was trained with: --config-file"
         )

@@ -107,5 +107,5 @@ def test_a_text_calls_nothing_but_what_is_trusted(model, message):
 def test_the_loss_of_a_text_cannot_name_code(config, monkeypatch, loss):
     monkeypatch.setattr(named_loss, "_custom_code_is_allowed", True)
     text = python_model_text(config).replace("loss: ap_loss", f"loss: {loss}")
-    with pytest.raises(UserError, match="its loss is .*, which is not one of apdet"):
+    with pytest.raises(UserError, match=r"its loss is .*, which is not one of apdet"):
         config_from_text(text, "model.pth")
