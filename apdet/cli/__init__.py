@@ -13,6 +13,7 @@ from apdet.signals import ending_on_signals
 # {module of a subcommand: its help}. A module is imported only when its subcommand is called.
 COMMANDS = {
     "train": "train, evaluate or check a detector",
+    "predict": "detect objects in images with a trained model",
     "compare": "train a detector with several losses or settings, and compare them",
     "convert": "convert ImageNet weights of torchvision, timm or Keras",
 }
