@@ -32,7 +32,7 @@ from apdet.inference.selection import Selection, find_classes
 from apdet.inference.settings import settings_of
 from apdet.inference.sources import SourceImage, find_images, number_sources
 from apdet.inference.summary import summarise
-from apdet.signals import Stopped, ending_on_signals
+from apdet.signals import Stopped, StopRequest, ending_on_signals
 
 SOME_FAILED = 3  # the exit code
 
@@ -41,12 +41,12 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """Run the command line. An error that the user can fix ends it with a message."""
     args = parse_args(argv, prog)
     with (
-        ending_on_signals(),
+        ending_on_signals() as stop,
         errors_in_one_line(debug=args.debug),
         naming(_option),
         naming_file(args.out, is_guess=True),
     ):
-        num_failed = predict(args)
+        num_failed = predict(args, stop)
     if num_failed:
         sys.exit(SOME_FAILED)
 
@@ -107,7 +107,7 @@ def _build_parser(prog: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def predict(args: argparse.Namespace) -> int:
+def predict(args: argparse.Namespace, stop: StopRequest) -> int:
     """Predict as the arguments say, and write all files.
 
     Returns:
@@ -132,7 +132,7 @@ def predict(args: argparse.Namespace) -> int:
         category_ids = coco_ids.category_ids(Metadata(thing_classes=detector.classes))
     os.makedirs(args.out, exist_ok=True)
     with closing(Progress(args.out, settings_of(vars(args), selection, images))) as progress:
-        speed = _predict(args, detector, selection, images, progress)
+        speed = _predict(args, detector, selection, images, progress, stop)
         failed_txt = write_failures(images, progress, args.out)
         if not len(progress):
             reason = progress.failed[0]
@@ -170,10 +170,13 @@ def _predict(
     selection: Selection,
     images: Sequence[SourceImage],
     progress: Progress,
+    stop: StopRequest,
 ) -> float:
     running = Running(args.batch, args.workers, not args.no_pictures, args.bits)
     try:
-        return predict_images(detector, images, progress, selection=selection, running=running)
+        return predict_images(
+            detector, images, progress, selection=selection, running=running, stop=stop
+        )
     except Stopped as stopped:
         stopped.note = f"; {len(progress)} of {len(images)} images are done, go on by --resume"
         raise

@@ -23,6 +23,7 @@ from apdet.inference.progress import Entry, Progress
 from apdet.inference.reading import ReadImage, read_ahead
 from apdet.inference.selection import Selection
 from apdet.inference.sources import SourceImage
+from apdet.signals import StopRequest
 from apdet.text import one_line
 
 
@@ -43,7 +44,6 @@ class Running:
     bits: int | None = None
 
 
-@errors_of_workers()
 def predict_images(
     detector: Detector,
     images: Sequence[SourceImage],
@@ -51,6 +51,7 @@ def predict_images(
     *,
     selection: Selection,
     running: Running,
+    stop: StopRequest,
 ) -> float:
     """Predict on all images that are not done. Predictions are in ``progress`` at once.
 
@@ -60,34 +61,47 @@ def predict_images(
         progress: keeps the predictions. Pictures are drawn in ``pictures`` beside its file.
         selection: which detections are kept.
         running: how the work is done.
+        stop: whether a signal asked this process to end. It ends after the batch.
 
     Returns:
-        The number of images per second; 0 if none was left.
+        The number of images per second, without those that failed.
 
     Raises:
         UserError: something cannot be written, or the memory does not suffice.
+        Stopped: a signal has ended the work.
     """
     todo = [index for index in range(len(images)) if index not in progress]
     paths = [image.path for image in images]
-    stream = read_ahead(paths, todo, detector.mapper, workers=running.workers, bits=running.bits)
-    folder = os.path.join(os.path.dirname(progress.path), "pictures")
     start = time.monotonic()
-    with closing(_progress_bar(len(images), len(images) - len(todo))) as bar:
+    with (
+        stop.deferred(),
+        errors_of_workers(stop),
+        closing(_progress_bar(len(images), len(images) - len(todo))) as bar,
+    ):
+        stream = read_ahead(
+            paths, todo, detector.mapper, workers=running.workers, bits=running.bits
+        )
         readable = _without_failures(stream, progress, bar)
         for batch in batches_of_equal(readable, _input_size, running.batch_size):
-            entries = []
-            for read, found in zip(batch, _detect(detector, batch), strict=True):
-                kept = selection.apply(found)
-                if running.pictures:
-                    image = images[read.index]
-                    pixels = read_image(image.path, "RGB", bits=running.bits)
-                    path = os.path.join(folder, picture_name(image.name))
-                    write_picture(path, pixels, kept, detector.classes)
-                highest = selection.of_classes(found).scores[:1].tolist()
-                entries.append(_entry(read.index, kept, *highest))
-            progress.add(entries)
+            all_found = _detect(detector, batch)
+            kept = [selection.apply(found) for found in all_found]
+            if running.pictures:
+                folder = os.path.join(os.path.dirname(progress.path), "pictures")
+                for read, found in zip(batch, kept, strict=True):
+                    _draw(images[read.index], found, detector.classes, folder, running.bits)
+            highest = [selection.of_classes(found).scores[:1].tolist() for found in all_found]
+            progress.add([_entry(*values) for values in zip(batch, kept, highest, strict=True)])
             bar.update(len(batch))
-    return len(todo) / (time.monotonic() - start) if todo else 0.0
+            if stop.signum:
+                break
+    return (len(todo) - len(progress.failed)) / (time.monotonic() - start)
+
+
+def _draw(
+    image: SourceImage, found: Instances, class_names: list[str], folder: str, bits: int | None
+) -> None:
+    pixels = read_image(image.path, "RGB", bits=bits)
+    write_picture(os.path.join(folder, picture_name(image.name)), pixels, found, class_names)
 
 
 def _progress_bar(total: int, done: int) -> tqdm:
@@ -125,14 +139,14 @@ def _detect(detector: Detector, batch: Sequence[ReadImage]) -> list[Instances]:
         ) from error
 
 
-def _entry(index: int, kept: Instances, highest: float | None = None) -> Entry:
+def _entry(read: ReadImage, kept: Instances, highest: list[float]) -> Entry:
     height, width = kept.image_size
     return {
-        "index": index,
+        "index": read.index,
         "width": width,
         "height": height,
-        "highest": highest,
-        "results": instances_to_coco_json(kept, 0),
+        "highest": highest[0] if highest else None,
+        "results": instances_to_coco_json(kept, 0),  # changes keypoints in place
     }
 
 

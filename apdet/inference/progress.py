@@ -45,15 +45,22 @@ class Progress:
             raise unreadable_file(self.path, error) from error
         # A worker must not keep the lock when this process is killed.
         os.register_at_fork(after_in_child=self._file.close)
+        try:
+            self._begin(settings)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
         self._lock()
         self._file.seek(0)
         header = self._file.readline()
-        if not header.endswith(b"\n"):  # a new file, or one that was interrupted at once
+        if header.endswith(b"\n"):
+            self._check_settings(header, settings)
+            self._read_places()
+        else:  # a new file, or one that was interrupted at once
             self._file.truncate(0)
             self._write([dict(settings)])
-            return
-        self._check_settings(header, settings)
-        self._read_places()
 
     def _lock(self) -> None:
         try:

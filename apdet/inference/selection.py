@@ -58,7 +58,9 @@ def find_classes(names: str, class_names: Sequence[str]) -> list[int]:
     numbers = set()
     for name in filter(None, asked_for):
         if name not in class_names:
-            close = difflib.get_close_matches(name, class_names, n=3)
+            folded = {known.casefold(): known for known in class_names}
+            near = difflib.get_close_matches(name.casefold(), folded, n=3)
+            close = [folded[key] for key in near]
             hint = f"did you mean {' or '.join(close)}?" if close else "choose among "
             raise UserError(
                 f"--classes names {name!r}, which the model does not know; {hint}"

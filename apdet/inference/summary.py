@@ -14,7 +14,7 @@ def summarise(
         progress: holds the predictions.
         selection: which detections are kept.
         best_threshold: the threshold with the best F1, if it is known.
-        images_per_second: the speed; 0: nothing was left to do.
+        images_per_second: the speed; 0: no image was left to do.
     """
     num_detections, highest = 0, None
     for entry in progress.entries():
@@ -23,7 +23,7 @@ def summarise(
             highest = max(entry["highest"], highest or 0.0)
     text = (
         f"{num_detections} detections with a score of at least {score_text(selection.threshold)} "
-        f"in {len(progress)} images"
+        f"in {len(progress)} image{'s' * (len(progress) != 1)}"
     )
     if images_per_second:
         text += f", {images_per_second:.1f} images per second"
