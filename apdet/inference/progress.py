@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from apdet.errors import UserError
-from apdet.files import unreadable_file
+from apdet.files import check_regular_file, unreadable_file
 
 PROGRESS = "progress.jsonl"
 
@@ -39,6 +39,8 @@ class Progress:
         self.path = os.path.join(folder, PROGRESS)
         self.failed: dict[int, str] = {}
         self._places: dict[int, int] = {}  # {index of an image: where its line begins}
+        if os.path.lexists(self.path):
+            check_regular_file(self.path)
         try:
             self._file = open(self.path, "a+b")  # noqa: SIM115  it stays open during the run
         except OSError as error:

@@ -128,7 +128,7 @@ def _walk(folder: str, skipped: str, flaws: Flaws) -> Iterator[str]:
             continue
         visited.add(real)
         folders[:] = [name for name in natural_sorted(folders) if not name.startswith(".")]
-        for name in files:
+        for name in natural_sorted(files):
             if not name.startswith("."):
                 yield from _wanted(os.path.join(place, name), flaws)
 
