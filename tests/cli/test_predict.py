@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from apdet.checkpoint.card import write_card
+from apdet.checkpoint.card import ModelCard, write_card
 from apdet.checkpoint.checkpoint_file import read_checkpoint
 from apdet.cli import predict, train
 from apdet.data.digits import CLASSES, write_digits
@@ -216,7 +216,7 @@ def test_a_run_is_resumed_only_with_the_same_model_threshold_and_images(images, 
     card = Detector(model, device="cpu").card
     other = images.parent / "other.pth"
     shutil.copy(model, other)
-    write_card(other, type(card)(config=card.config))
+    write_card(other, ModelCard(config=card.config))
     message = exit_message(
         predict.main, [str(other), str(images), *map(str, same), "--resume", "--out", str(out)]
     )
@@ -262,10 +262,22 @@ def test_a_model_without_evaluation_uses_a_low_threshold_and_says_so(images, mod
     card = Detector(model, device="cpu").card
     other = images.parent / "other.pth"
     shutil.copy(model, other)
-    write_card(other, type(card)(config=card.config))
+    write_card(other, ModelCard(config=card.config))
     assert read_checkpoint(str(other))["card"]["threshold"] is None
     predict.main([str(other), str(images), "--out", str(images.parent / "out"), "--device", "cpu"])
     assert "was never evaluated" in capsys.readouterr().out
+
+
+def test_a_model_file_without_config_needs_the_config_file(images, model, digits, run):
+    expected = results_in(run(images, "--threshold", 0, "--no-pictures"))
+    other = images.parent / "other.pth"
+    shutil.copy(model, other)
+    write_card(other, ModelCard(config=""))
+    arguments = [str(other), str(images), "--threshold", "0", "--no-pictures"]
+    arguments += ["--out", str(images.parent / "other"), "--device", "cpu"]
+    assert "--config-file" in exit_message(predict.main, arguments)
+    predict.main([*arguments, "--config-file", str(digits.parent / "small.yaml")])
+    assert results_in(images.parent / "other") == expected
 
 
 def test_only_the_classes_and_the_number_asked_for_are_kept(images, run):
