@@ -13,6 +13,7 @@ from apdet.signals import ending_imports_on_signals, ending_on_signals
 # {module of a subcommand: its help}. A module is imported only when its subcommand is called.
 COMMANDS = {
     "train": "train, evaluate or check a detector",
+    "predict": "detect objects in images with a trained model",
     "compare": "train a detector with several losses or settings, and compare them",
     "calibrate": "find the threshold and the calibration of a model on other data",
     "export": "write a model without what only its training needs",

@@ -11,11 +11,11 @@ from apdet.errors import UserError
 from apdet.files import check_regular_file, unreadable_file
 
 # In the order of preference, if several files have the same stem.
-_IMAGE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"),
 )
 # Other images, which are not read.
-_OTHER_SUFFIXES = (".avif", ".dng", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".tga")
+OTHER_SUFFIXES = (".avif", ".dng", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".tga")
 
 
 def split_ids(root: str | os.PathLike, split: str) -> list[str]:
@@ -69,7 +69,7 @@ def _as_path(name: str) -> list[str]:
 
 
 def _are_files(*names: str) -> bool:
-    return all(Path(name).suffix.lower() in (*_IMAGE_SUFFIXES, ".xml") for name in names)
+    return all(Path(name).suffix.lower() in (*IMAGE_SUFFIXES, ".xml") for name in names)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -98,22 +98,22 @@ def find_xml(folder: Path, flaws: Flaws) -> dict[str, Path]:
 
 
 def _stems(folder: Path) -> list[str]:
-    return [path.stem for path in _files(folder) if path.suffix.lower() in _IMAGE_SUFFIXES]
+    return [path.stem for path in _files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def find_images(folder: Path) -> dict[str, Path]:
     """Find the image files of a folder, by their names and by their stems."""
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder of images; correct the path")
-    paths = [path for path in _files(folder) if path.suffix.lower() in _IMAGE_SUFFIXES]
+    paths = [path for path in _files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
-        raise UserError(f"{folder}: no image there; put {', '.join(_IMAGE_SUFFIXES)} files in it")
+        raise UserError(f"{folder}: no image there; put {', '.join(IMAGE_SUFFIXES)} files in it")
     # If several files have the same stem, the last one in the dict wins. So the preferred suffix,
     # the first one, must come last.
-    paths.sort(key=lambda path: _IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
+    paths.sort(key=lambda path: IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {path.stem: path for path in paths} | {path.name: path for path in paths}
 
 
 def find_unread_images(folder: Path) -> list[str]:
     """Find the image files of a folder that are in a format that is not read."""
-    return sorted(str(path) for path in _files(folder) if path.suffix.lower() in _OTHER_SUFFIXES)
+    return sorted(str(path) for path in _files(folder) if path.suffix.lower() in OTHER_SUFFIXES)

@@ -1,10 +1,13 @@
 """Draws one image with its detections and ground truth."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
 
 from apdet.evaluation.matching import Detections, Objects
+from apdet.text import one_line
 
 TILE_SIZE = 440  # pixels of the longer side, so that labels are legible on small images
 DETECTION_COLOR, GROUND_TRUTH_COLOR, IGNORED_COLOR = "#ff8c1a", "#00e5ff", "#d0d0d0"
@@ -38,27 +41,41 @@ def draw_tile(
         color, style = (IGNORED_COLOR, ":") if ignored else (GROUND_TRUTH_COLOR, (0, (4, 4)))
         visualizer.draw_box(scale * box, alpha=1, edge_color=color, line_style=style)
     if detections is not None:
-        _draw_labels(visualizer, detections, class_names, scale)
+        scaled = detections._replace(boxes=scale * detections.boxes)
+        draw_labels(visualizer, scaled, class_names, colors=[DETECTION_COLOR] * len(scaled.boxes))
     return visualizer.output.get_image()
 
 
-def _draw_labels(
-    visualizer: Visualizer, detections: Detections, class_names: list[str], scale: float
+def draw_labels(
+    visualizer: Visualizer,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    colors: Sequence,
+    font_size: float = _FONT_SIZE,
 ) -> None:
-    """Put a label beside each detection, where it overlaps earlier labels the least."""
+    """Put a label beside each detection, where it overlaps earlier labels the least.
+
+    Args:
+        visualizer: draws the labels, at its scale 1.
+        detections: their boxes are in pixels of the picture.
+        class_names: the name of each class.
+        colors: the color of each label.
+        font_size: in points.
+    """
     output = visualizer.output
     limit = np.array([output.width, output.height], dtype=np.float64)
     placed = np.empty((0, 4))  # XYXY of the earlier labels
     for i in np.argsort(-detections.scores, kind="stable"):
-        name = class_names[detections.classes[i]].replace("$", r"\$")  # not a formula
+        name = one_line(class_names[detections.classes[i]]).replace("$", r"\$")  # not a formula
         label = f"{name} {detections.scores[i]:.2f}"
         visualizer.draw_text(
-            label, (0, 0), font_size=_FONT_SIZE, color=DETECTION_COLOR, horizontal_alignment="left"
+            label, (0, 0), font_size=font_size, color=colors[i], horizontal_alignment="left"
         )
         text = output.ax.texts[-1]
         extent = text.get_window_extent(output.canvas.get_renderer())
         size = np.array([extent.width + 2, extent.height + 2])
-        corners = _label_corners(scale * detections.boxes[i], size)
+        corners = _label_corners(detections.boxes[i], size)
         corners = corners.clip(0, np.maximum(limit - size, 0))  # inside the picture
         best = corners[_overlap(corners, size, placed).argmin()]
         text.set_position(best)
