@@ -92,6 +92,7 @@ def _build_parser(prog: str | None) -> argparse.ArgumentParser:
     add("--images-json", default="", metavar="FILE", help="data set in COCO's format; ids are kept")
     add("--images-folder", default="", metavar="DIR", help="its images; default: the file's folder")
     add("--threshold", default="best", help="lowest score: best (default; best F1), or a number")
+    add("--calibrated", action="store_true", help="scores are probabilities; default threshold 0.5")
     add("--classes", default="", metavar="NAMES", help="only these, with commas between them")
     add("--max-detections", type=int, metavar="N", help="keep the N best of each image")
     add("--tta", action="store_true", help="test on several scales and mirror images; slow")
@@ -120,7 +121,11 @@ def predict(args: argparse.Namespace, stop: StopRequest) -> int:
     check_folder(args.out, resume=args.resume)
     paths = find_images(args.source, left_out=args.out)
     detector = Detector(
-        args.model, config_file=args.config_file, device=args.device, multi_scale=args.tta
+        args.model,
+        config_file=args.config_file,
+        device=args.device,
+        multi_scale=args.tta,
+        calibrated=args.calibrated,
     )
     selection = _selection(args, detector)
     if args.images_json:
@@ -143,7 +148,8 @@ def predict(args: argparse.Namespace, stop: StopRequest) -> int:
         written = write_images(predictions, args.out)
         for name in args.format:
             written += FORMATS[name](predictions, args.out)
-        print(summarise(progress, selection, detector.card.threshold, speed))
+        best = None if args.calibrated else detector.card.threshold
+        print(summarise(progress, selection, best, speed))
         print(f"wrote {', '.join(written)}")
         if progress.failed:
             print(

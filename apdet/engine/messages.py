@@ -1,6 +1,7 @@
 """What a training says when it is resumed, or ends early."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from apdet.config.plan import TrainingPlan
 from apdet.errors import ArgumentError
@@ -36,6 +37,12 @@ def how_to_go_on(*, finished: int, saved: int) -> str:
     if saved == finished:
         return f" after iteration {saved}; go on with --resume"
     return f"; the last checkpoint is that of iteration {saved}; go on with --resume"
+
+
+def how_to_use(folder: str) -> str:
+    """The command that predicts with the best model of a folder, or else with the final one."""
+    best, final = (Path(folder, f"model_{name}.pth") for name in ("best", "final"))
+    return f"To use the model: apdet predict {best if best.exists() else final} IMAGES"
 
 
 def settings_without_effect(plan: TrainingPlan, *, start_iter: int, seed: int) -> Iterator[str]:

@@ -25,7 +25,12 @@ from apdet.engine.folder_guard import FolderGuard
 from apdet.engine.hooks import build_hooks
 from apdet.engine.learning_rate import LRScheduler, build_scheduler
 from apdet.engine.loop import run_loop
-from apdet.engine.messages import divergence, how_to_go_on, settings_without_effect
+from apdet.engine.messages import (
+    divergence,
+    how_to_go_on,
+    how_to_use,
+    settings_without_effect,
+)
 from apdet.engine.mixed_precision import build_stepper
 from apdet.engine.model import build_model
 from apdet.engine.seeding import StepSeeder
@@ -159,6 +164,7 @@ class Trainer(TrainerBase):
         logger.info("Training is done.")
         with self.plan.naming_keys():
             report(self.plan, self.results)
+            logger.info(how_to_use(self.plan.output_dir))
         for hook in self._hooks:
             if isinstance(hook, FolderGuard):
                 hook.check()  # the report, too, makes the folder anew

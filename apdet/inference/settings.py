@@ -32,6 +32,7 @@ def settings_of(
         "--threshold": selection.threshold,
         "--classes": ",".join(map(str, selection.classes)),
         "--max-detections": selection.max_detections,
+        "--calibrated": arguments["calibrated"],
         "--tta": arguments["tta"],
         "--batch": arguments["batch"],
         "--bits": arguments["bits"],

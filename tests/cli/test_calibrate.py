@@ -1,5 +1,6 @@
 """`apdet calibrate` and `apdet export` write new model files."""
 
+import json
 import re
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from conftest import exit_message
 
 from apdet.checkpoint.card import CARD
-from apdet.cli import calibrate, export
+from apdet.cli import calibrate, export, predict
 from apdet.cli.train import main as train
 from apdet.inference import Detector
 
@@ -61,3 +62,13 @@ def test_only_a_model_is_exported(tmp_path):
     (tmp_path / "a.pth").write_text("a text")
     assert "a.pth" in exit_message(export.main, [str(tmp_path / "a.pth")])
     assert "no such file" in exit_message(export.main, [str(tmp_path / "b.pth")])
+
+
+def test_predictions_may_be_probabilities(trained, images, tmp_path):
+    model = str(trained / "model_final.pth")
+    options = ["--calibrated", "--threshold", "0", "--device", "cpu", "--workers", "0"]
+    predict.main([model, str(images[0]), *options, "--no-pictures", "--out", str(tmp_path / "out")])
+    results = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    expected = Detector(model, device="cpu", calibrated=True)(images[0], threshold=0)
+    assert [result["score"] for result in results] == expected.scores.tolist()
+    assert len(expected) > 0

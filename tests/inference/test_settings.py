@@ -14,7 +14,8 @@ def settings(tmp_path):
 
     def of(threshold=0.5, images=("/a.jpg", "/b.jpg"), model="m", **changes):
         (tmp_path / "model.pth").write_text(model)
-        given = {"config_file": "", "tta": False, "batch": 1, "bits": None, "no_pictures": False}
+        given = {"config_file": "", "calibrated": False, "tta": False, "batch": 1, "bits": None}
+        given["no_pictures"] = False
         arguments = vars(Namespace(**{**given, "model": tmp_path / "model.pth", **changes}))
         return settings_of(arguments, Selection(threshold, [0, 1]), number_sources(images))
 
@@ -35,6 +36,7 @@ def test_settings_survive_being_written(settings):
         ({"config_file": "digits/retinanet_ap.yaml"}, "--config-file"),  # comes with apdet
         ({"batch": 2}, "--batch"),
         ({"tta": True}, "--tta"),
+        ({"calibrated": True}, "--calibrated"),
         ({"bits": 12}, "--bits"),
         ({"no_pictures": True}, "--no-pictures"),
     ],
