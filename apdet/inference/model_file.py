@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.config import CfgNode
 from omegaconf import DictConfig
@@ -18,6 +19,7 @@ from apdet.config.read import read_config
 from apdet.errors import UserError
 from apdet.evaluation.calibration import BetaMap, Calibration
 from apdet.files import check_regular_file
+from apdet.modeling import ClsLoss
 from apdet.modeling.contract import num_classes_of
 
 
@@ -72,8 +74,23 @@ def load_model(path: str, config_file: str | os.PathLike = "", *, device: str) -
     )
     model = _build(prediction, path).eval()
     classes = classes or [str(k) for k in range(num_classes_of(model) or 0)]
-    Checkpointer(model, classes=classes).load(path, checkpointables=[], strict=True)
+    _Loader(model, content, classes=classes).load(path, checkpointables=[], strict=True)
     return LoadedModel(path, model, classes, card, prediction)
+
+
+class _Loader(Checkpointer):
+    """Loads content that was read already, without the state of losses, which do not predict."""
+
+    def __init__(self, model: nn.Module, content: dict[str, Any], *, classes: list[str]):
+        super().__init__(model, classes=classes)
+        own = model.state_dict()
+        losses = tuple(f"{n}." for n, part in model.named_modules() if isinstance(part, ClsLoss))
+        weights = content["model"].items()
+        kept = {key: value for key, value in weights if key in own or not key.startswith(losses)}
+        self._content = {**content, "model": kept}
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        return self._content
 
 
 def _config(

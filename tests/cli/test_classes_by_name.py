@@ -7,9 +7,12 @@ from functools import partial
 import pytest
 import torch
 from conftest import CONFIGS, exit_message, weights_in
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
 from apdet.cli.train import main
 from apdet.data.digits import write_digits
+from apdet.evaluation.coco import PREDICTIONS
+from apdet.inference import Detector
 
 CLASSES = ["cat", "dog", "cow"]
 REORDERED = ["dog", "cow", "cat"]
@@ -63,7 +66,7 @@ def digits(tmp_path_factory):
     return folder
 
 
-class Detector:
+class SmallDetector:
     """Calls the command line with a small detector and a list of classes, in any order."""
 
     def __init__(self, name, digits, folder):
@@ -119,7 +122,7 @@ class Detector:
 
 @pytest.fixture
 def detector(request, digits, tmp_path):
-    return Detector(request.param, digits, tmp_path)
+    return SmallDetector(request.param, digits, tmp_path)
 
 
 def results_in(folder):
@@ -132,10 +135,11 @@ def results_in(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("detector", DETECTORS, indirect=True)
 def test_a_checkpoint_is_evaluated_resumed_and_fine_tuned_by_the_names_of_its_classes(
-    detector, tmp_path
+    detector, digits, tmp_path
 ):
     detector("run", CLASSES)
     weights, results = tmp_path / "run" / "model_final.pth", results_in(tmp_path / "run")
+    assert_the_file_alone_finds_the_same(tmp_path / "run", tmp_path / "test.json", digits)
 
     detector("evaluated", REORDERED, "--eval-only", weights=weights)
     found = results_in(tmp_path / "evaluated")
@@ -161,6 +165,20 @@ def test_a_checkpoint_is_evaluated_resumed_and_fine_tuned_by_the_names_of_its_cl
     torch.save(nameless, weights)
     for message in refusals(detector, ANOTHER_MORE, weights):
         assert "another class count?" in message
+
+
+def assert_the_file_alone_finds_the_same(folder, coco_json, digits):
+    """Boxes, masks and keypoints of `Detector` are those of the evaluation."""
+    written = json.loads((folder / "inference" / "t_test" / PREDICTIONS).read_text())
+    detector = Detector(folder / "model_final.pth", device="cpu")
+    num_found = 0
+    for image in json.loads(coco_json.read_text())["images"]:
+        found = detector(digits / "JPEGImages" / image["file_name"], threshold=0)
+        results = instances_to_coco_json(found, image["id"])
+        expected = [entry for entry in written if entry["image_id"] == image["id"]]
+        assert sorted(map(json.dumps, results)) == sorted(map(json.dumps, expected))
+        num_found += len(results)
+    assert num_found > 0
 
 
 def refusals(detector, classes, weights):

@@ -161,6 +161,15 @@ def test_a_model_without_a_config_needs_one(trained, tmp_path, images, detector)
     assert same(older(images[0], threshold=0), detector(images[0], threshold=0))
 
 
+def test_the_state_of_a_loss_is_not_needed(trained, tmp_path, images, detector):
+    weights = torch.load(trained / "model_final.pth", weights_only=True)["model"]
+    own = {**weights, "cls_loss.loss.average": torch.ones(3)}  # of a loss of one's own
+    assert same(Detector(change(trained, tmp_path, model=own))(images[0]), detector(images[0]))
+    own = {**weights, "head.cls_loss": torch.ones(3)}
+    with pytest.raises(UserError, match=r"head\.cls_loss"):
+        Detector(change(trained, tmp_path, model=own))
+
+
 def test_a_model_without_names_of_classes_counts_them(trained, tmp_path):
     path = change(trained, tmp_path, classes=None)
     assert Detector(path, device="cpu").classes == [str(k) for k in range(10)]
