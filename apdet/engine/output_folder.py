@@ -1,7 +1,6 @@
 """Checks the folder that a training writes to, and locks it against a second training."""
 
 import errno
-import fcntl
 import logging
 import os
 import socket
@@ -14,6 +13,7 @@ from typing import IO
 from detectron2.utils import comm
 
 from apdet.checkpoint.run_folder import holds_run, remove_stale_files
+from apdet.engine import file_lock
 from apdet.engine.restarts import is_restart, launch_name
 from apdet.errors import ArgumentError
 
@@ -111,10 +111,8 @@ def _acquire(path: str) -> tuple[IO[str] | None, str]:
         without locks there is only a warning.
     """
     file = open(path, "a+")  # noqa: SIM115  it stays open as long as the training runs
-    # A data-loader worker must not keep the lock when its training is killed.
-    os.register_at_fork(after_in_child=file.close)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file_lock.lock(file)
     except BlockingIOError:
         file.seek(0)
         owner = file.read().strip() or "another process"

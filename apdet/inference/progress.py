@@ -1,11 +1,11 @@
 """Keeps the predictions of the images that are done, so that an interrupted run can go on."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from apdet.engine import file_lock
 from apdet.errors import UserError
 from apdet.files import check_regular_file, unreadable_file
 
@@ -45,8 +45,6 @@ class Progress:
             self._file = open(self.path, "a+b")  # noqa: SIM115  it stays open during the run
         except OSError as error:
             raise unreadable_file(self.path, error) from error
-        # A worker must not keep the lock when this process is killed.
-        os.register_at_fork(after_in_child=self._file.close)
         try:
             self._begin(settings)
         except BaseException:
@@ -66,7 +64,7 @@ class Progress:
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file_lock.lock(self._file)
         except BlockingIOError as error:
             raise UserError(
                 f"{self.path}: in use by another process; wait until it ends, or name another "
