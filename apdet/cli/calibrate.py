@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 
 from apdet.cli.convert import check_out
 from apdet.cli.errors import add_debug_option, errors_in_one_line
+from apdet.cli.parser import parser_of
 from apdet.config import read_config
 from apdet.config.names import naming
 from apdet.engine.calibrating import calibrate
@@ -40,13 +41,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
 
 def _parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
-    description, _, epilog = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, prog)
     parser.add_argument("model", help="a checkpoint of a training")
     parser.add_argument("--config-file", required=True, help="a config with the data sets")
     parser.add_argument("--out", required=True, help="the model file to write: a .pth file")

@@ -23,6 +23,7 @@ import os
 
 from apdet.checkpoint.convert import convert_file, format_report, save
 from apdet.cli.errors import add_debug_option, errors_in_one_line
+from apdet.cli.parser import parser_of
 from apdet.errors import UserError
 
 
@@ -41,13 +42,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
 
 def _parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
-    description, _, epilog = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, prog)
     parser.add_argument("source", help="file with weights: .pth, .pt, .safetensors or .onnx")
     parser.add_argument("out", help="checkpoint to write: a .pth file")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")

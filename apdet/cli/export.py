@@ -16,6 +16,7 @@ from apdet.checkpoint.card import CARD
 from apdet.checkpoint.weights_file import read_whole
 from apdet.cli.convert import check_out
 from apdet.cli.errors import add_debug_option, errors_in_one_line
+from apdet.cli.parser import parser_of
 from apdet.files import whole_file
 
 
@@ -34,13 +35,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
 
 def _parse_args(argv: list[str] | None, prog: str | None) -> argparse.Namespace:
-    description, _, epilog = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, prog)
     parser.add_argument("model", help="a checkpoint of a training")
     parser.add_argument("--format", choices=["weights"], default="weights", help="default: weights")
     parser.add_argument("--out", default="", help="the file to write; default: MODEL_weights.pth")

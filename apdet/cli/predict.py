@@ -18,6 +18,7 @@ from contextlib import closing
 from detectron2.data.catalog import Metadata
 
 from apdet.cli.errors import add_debug_option, errors_in_one_line
+from apdet.cli.parser import parser_of
 from apdet.config.names import naming, yaml_key
 from apdet.errors import UserError
 from apdet.evaluation import coco_ids
@@ -78,13 +79,7 @@ def parse_args(argv: list[str] | None = None, prog: str | None = None) -> argpar
 
 
 def _build_parser(prog: str | None) -> argparse.ArgumentParser:
-    description, _, epilog = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, prog)
     add = parser.add_argument
     add("model", help="model_best.pth or another checkpoint of a training")
     add("source", nargs="*", help="image, folder, pattern, or .txt file with a path a line")
