@@ -5,6 +5,9 @@ A ranking loss orders detections, and says nothing about how likely one is right
 each class:
 
     probability = sigmoid(a log s - b log(1 - s) + c),    a >= 0, b >= 0, a + b > 0
+
+A millionth of the score takes the place of a millionth of the probability. Else many scores near 1,
+which ranking losses give, would be rounded to the same probability 1, and lose their order.
 """
 
 from collections.abc import Hashable, Mapping
@@ -23,6 +26,7 @@ MIN_OF_EACH = 50
 # The weakest regularisation that keeps the slopes finite if scores separate right from wrong.
 _STRENGTH = 1e4
 _SMALLEST = 1e-12
+_SHARE_OF_SCORE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class BetaMap:
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """The probabilities (D,) float64 of scores (D,) in [0, 1]."""
         up, down = _features(scores)
-        return 1 / (1 + np.exp(-(self.a * up + self.b * down + self.c)))
+        probabilities = 1 / (1 + np.exp(-(self.a * up + self.b * down + self.c)))
+        return (1 - _SHARE_OF_SCORE) * probabilities + _SHARE_OF_SCORE * scores
 
 
 @dataclass(frozen=True)
