@@ -47,7 +47,8 @@ def evaluate(
     """
     if multi_scale:
         logger.info("Evaluating on several scales; names of results end in _TTA")
-        model = add_multi_scale_testing(plan, model)
+        assert plan.multi_scale is not None
+        model = add_multi_scale_testing(plan.multi_scale, model)
     results: dict[str, Any] = OrderedDict()
     for test_set in evaluated_sets(plan, final=final):
         folder = inference_folder(plan.output_dir, test_set.name, tta=multi_scale)

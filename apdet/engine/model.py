@@ -5,7 +5,7 @@ import traceback
 
 from torch import nn
 
-from apdet.config.plan import TrainingPlan
+from apdet.config.plan import MultiScaleTesting, TrainingPlan
 from apdet.engine.prediction_check import check_predictions
 from apdet.errors import ArgumentError, UserError
 from apdet.modeling.cls_loss import cls_loss_name
@@ -24,7 +24,8 @@ def build_model(plan: TrainingPlan) -> nn.Module:
     with plan.naming_keys():
         model = _build(plan)
         if plan.multi_scale:
-            add_multi_scale_testing(plan, model)  # raises its errors before the training
+            # Its errors are raised before the training.
+            add_multi_scale_testing(plan.multi_scale, model)
         check_predictions(plan, model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(
@@ -52,10 +53,8 @@ def _build(plan: TrainingPlan) -> nn.Module:
         ) from error
 
 
-def add_multi_scale_testing(plan: TrainingPlan, model: nn.Module) -> nn.Module:
-    """Wrap a model so that it detects on several scales, with the settings of the plan."""
-    testing = plan.multi_scale
-    assert testing is not None
+def add_multi_scale_testing(testing: MultiScaleTesting, model: nn.Module) -> nn.Module:
+    """Wrap a model so that it detects on several scales, with the settings of a plan."""
     return with_test_time_augmentation(
         model,
         sizes=testing.sizes,

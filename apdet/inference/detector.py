@@ -11,11 +11,10 @@ from detectron2.structures import Instances
 from PIL import Image
 
 from apdet.config.device import choose_device
-from apdet.config.plan import MultiScaleTesting
+from apdet.engine.model import add_multi_scale_testing
 from apdet.errors import UserError
 from apdet.inference.model_file import load_model
 from apdet.inference.pixels import to_pixels
-from apdet.modeling.tta import with_test_time_augmentation
 
 # Detections with a lower score are not returned if the model file names no threshold.
 DEFAULT_THRESHOLD = 0.05
@@ -70,25 +69,16 @@ class Detector:
         self.mapper = prediction.mapper
         if multi_scale:
             self.mapper = prediction.mapper_without_resize
-            self._add_scales(prediction.multi_scale)
+            if prediction.multi_scale is None:
+                raise UserError(
+                    "train.multi_scale_testing of the config is None, so the scales are not known"
+                )
+            self.model = add_multi_scale_testing(prediction.multi_scale, self.model).eval()
         known = self.card.threshold
         self.threshold = DEFAULT_THRESHOLD if known is None else known
         self._calibration = None
         if calibrated:
             self._calibration, self.threshold = loaded.calibration(), 0.5
-
-    def _add_scales(self, testing: MultiScaleTesting | None) -> None:
-        if testing is None:
-            raise UserError(
-                "train.multi_scale_testing of the config is None, so the scales are not known"
-            )
-        self.model = with_test_time_augmentation(
-            self.model,
-            sizes=testing.sizes,
-            max_size=testing.max_size,
-            flip=testing.flip,
-            square=testing.square,
-        ).eval()
 
     def __call__(
         self,
